@@ -1,0 +1,37 @@
+"""Processes that must not outlive whoever started them, and what is said when a server cannot run here."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+from pathlib import Path
+
+
+class ServerUnavailable(Exception):
+    """An embedded server cannot run here; the text says what to do."""
+
+
+def die_with_parent(parent: int, with_signal: signal.Signals = signal.SIGKILL) -> None:
+    """In a new child, before exec: have the kernel send `with_signal` when the parent dies. Linux only; else no-op."""
+    if sys.platform != "linux":
+        return
+    set_parent_death_signal = 1  # PR_SET_PDEATHSIG
+    ctypes.CDLL(None).prctl(set_parent_death_signal, int(with_signal), 0, 0, 0)
+    if os.getppid() != parent:  # it died before we asked
+        os._exit(1)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process with this id runs. One that has ended and only waits to be reaped does not."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return True

