@@ -49,7 +49,9 @@ def runtime_dir_of(folder: Path) -> Path:
     shared = Path("/tmp") if Path("/tmp").is_dir() else Path(tempfile.gettempdir())
     fallback = shared / f"agentauth-{short}"
     if fallback.is_symlink() or fallback.exists():
-        _require_ours(fallback)  # anybody may write to /tmp, so somebody may have been there before us
+        _require_ours(
+            fallback
+        )  # anybody may write to /tmp, so somebody may have been there before us
     return fallback
 
 
@@ -110,7 +112,9 @@ def make_runtime_dir(folder: Path) -> Path:
 def _require_ours(folder: Path) -> None:
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode):
-        raise UnsafeFolder(f"{folder} is not a folder; remove it or choose another place with AGENTAUTH_HOME")
+        raise UnsafeFolder(
+            f"{folder} is not a folder; remove it or choose another place with AGENTAUTH_HOME"
+        )
     if found.st_uid != os.geteuid():
         raise UnsafeFolder(
             f"{folder} belongs to user id {found.st_uid}, not to us ({os.geteuid()}); "

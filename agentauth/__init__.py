@@ -1,0 +1,1 @@
+"""The Django project and its domain: who may act, what can be reached, what was allowed, and the two doors in."""

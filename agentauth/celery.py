@@ -1,0 +1,19 @@
+"""The clock and the queue: exports, sweeps and tidying. Tasks are idempotent and name themselves as the actor."""
+
+import os
+
+from celery import Celery
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "agentauth.settings")
+
+app = Celery("agentauth")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks(["audit", "audit.export", "agentauth.grants"])
+app.conf.beat_schedule = {
+    "sweep-expired-grants": {
+        "task": "agentauth.grants.tasks.sweep_expired",
+        "schedule": 60.0,
+    },
+    "close-lost-calls": {"task": "audit.tasks.close_lost_calls", "schedule": 30.0},
+    "resume-exports": {"task": "audit.export.tasks.resume_stalled", "schedule": 15.0},
+}

@@ -1,0 +1,82 @@
+"""What the authorization server remembers between two requests: hashes of single-use things, each with an expiry."""
+
+from django.db import models
+from django.utils.timezone import now
+
+from agentauth.agents.models import Agent
+from agentauth.grants.models import Grant
+from agentauth.resources.models import Resource
+from tenants.models import Member
+from tenants.rls import TenantForeignKey, TenantOwned
+
+
+class AuthorizationCode(TenantOwned):
+    """RFC 6749 §4.1.2, RFC 7636: bound to client, redirect URI, challenge, resource and grant; spent once, under a lock."""
+
+    code_hash = models.BinaryField(max_length=32)
+    agent = TenantForeignKey(Agent, models.CASCADE, related_name="+")
+    grant = TenantForeignKey(Grant, models.CASCADE, related_name="+")
+    member = TenantForeignKey(Member, models.CASCADE, related_name="+")
+    resource = TenantForeignKey(Resource, models.CASCADE, related_name="+")
+    redirect_uri = models.CharField(max_length=500)
+    redirect_uri_given = models.BooleanField(default=True)
+    code_challenge = models.CharField(max_length=128)
+    scope = models.TextField()
+    nonce = models.CharField(max_length=255, blank=True, default="")
+    auth_time = models.DateTimeField(default=now)
+    created_at = models.DateTimeField(default=now)
+    expires_at = models.DateTimeField()
+    spent_at = models.DateTimeField(null=True, blank=True)
+    family = models.UUIDField(null=True)  # of the refresh tokens that came of it
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["tenant", "code_hash"], name="one_code_per_hash"
+            )
+        ]
+        indexes = [models.Index(fields=["expires_at"])]
+
+
+class RefreshToken(TenantOwned):
+    """Opaque, hashed, rotated. A second use of one revokes its whole family (OAuth 2.1 §4.3.1)."""
+
+    token_hash = models.BinaryField(max_length=32)
+    family = models.UUIDField()
+    agent = TenantForeignKey(Agent, models.CASCADE, related_name="+")
+    grant = TenantForeignKey(Grant, models.CASCADE, related_name="+")
+    resource = TenantForeignKey(Resource, models.CASCADE, related_name="+")
+    scope = models.TextField()
+    auth_time = models.DateTimeField(default=now)
+    created_at = models.DateTimeField(default=now)
+    expires_at = models.DateTimeField()
+    family_expires_at = models.DateTimeField()
+    spent_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["tenant", "token_hash"], name="one_refresh_token_per_hash"
+            )
+        ]
+        indexes = [
+            models.Index(fields=["tenant", "family"]),
+            models.Index(fields=["tenant", "grant"]),
+        ]
+
+
+class SpentOnce(TenantOwned):
+    """What was used and must not be again until it expires anyway: assertion ids, consent forms. The kind is in the key."""
+
+    kind = models.CharField(max_length=20)
+    value_hash = models.BinaryField(max_length=32)
+    expires_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["tenant", "kind", "value_hash"], name="spent_only_once"
+            )
+        ]
+        indexes = [models.Index(fields=["expires_at"])]

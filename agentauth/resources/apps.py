@@ -1,0 +1,5 @@
+from django.apps import AppConfig
+
+
+class Resources(AppConfig):
+    name = "agentauth.resources"

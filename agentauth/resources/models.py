@@ -1,0 +1,166 @@
+"""Resource, Scope, Operation and the operator's catalogue."""
+
+from typing import TYPE_CHECKING
+
+from django.core.validators import RegexValidator
+from django.db import models
+from django.utils.timezone import now
+
+from agentauth.agents.models import Agent
+from tenants.models import Member
+from tenants.rls import TenantForeignKey, TenantOwned, new_id
+
+if TYPE_CHECKING:
+    from django.db.models.manager import RelatedManager
+
+RESOURCE_SLUG = RegexValidator(
+    r"^[a-z0-9][a-z0-9-]{0,38}\Z", "Use small letters, digits and hyphens, 39 at most."
+)
+SCOPE_NAME = RegexValidator(
+    r"^[a-zA-Z0-9_.:/-]{1,80}\Z", "Use letters, digits and _ . : / -"
+)
+
+
+class Risk(models.TextChoices):
+    READ = "read", "Read"
+    CHANGE = "change", "Change"
+    DANGEROUS = "dangerous", "Dangerous"
+
+
+class CatalogueEntry(models.Model):
+    """A resource that the operator offers to every tenant. It has no tenant; who adopts it gets a resource of their own."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    slug = models.CharField(max_length=39, unique=True, validators=[RESOURCE_SLUG])
+    name = models.CharField(max_length=80)
+    description = models.CharField(max_length=300, blank=True, default="")
+    kind = models.CharField(max_length=10)  # rest, mcp
+    upstream_url = models.URLField(max_length=500)
+    document = models.TextField(blank=True, default="")  # OpenAPI, for rest
+    offered_at = models.DateTimeField(default=now)
+    withdrawn_at = models.DateTimeField(null=True, blank=True)
+
+
+class Resource(TenantOwned):
+    """An API or MCP server behind the gateway. Its public URL there is the `resource` (RFC 8707) and the tokens' `aud`."""
+
+    class Kind(models.TextChoices):
+        REST = "rest", "REST API"
+        MCP = "mcp", "MCP server"
+        MANAGEMENT = "management", "AgentAuth itself"
+
+    class State(models.TextChoices):
+        DRAFT = "draft"
+        PUBLISHED = "published"
+        RETIRED = "retired"
+
+    class UpstreamAuth(models.TextChoices):
+        NONE = "none", "None"
+        BEARER = "bearer", "Bearer token"
+        HEADER = "header", "A header"
+        BASIC = "basic", "User name and password"
+
+    slug = models.CharField(max_length=39, validators=[RESOURCE_SLUG])
+    name = models.CharField(max_length=80)
+    description = models.CharField(max_length=300, blank=True, default="")
+    kind = models.CharField(max_length=10, choices=Kind.choices)
+    state = models.CharField(max_length=10, choices=State.choices, default=State.DRAFT)
+    upstream_url = models.CharField(
+        max_length=500
+    )  # base address; no trailing slash for rest, the endpoint for mcp
+    upstream_auth = models.CharField(
+        max_length=10, choices=UpstreamAuth.choices, default=UpstreamAuth.NONE
+    )
+    upstream_header = models.CharField(
+        max_length=60, blank=True, default=""
+    )  # header name, or the user name for basic
+    sealed_credential = models.BinaryField(null=True)  # keys.ring, purpose "upstream"
+    sends_assertion = models.BooleanField(default=True)
+    document = models.TextField(blank=True, default="")  # the OpenAPI document as given
+    source = models.CharField(
+        max_length=500, blank=True, default=""
+    )  # where it came from: a URL, "pasted", "uploaded"
+    adopted_from = models.ForeignKey(
+        CatalogueEntry, models.PROTECT, null=True, related_name="+"
+    )
+    created_at = models.DateTimeField(default=now)
+    created_by = TenantForeignKey(Member, models.PROTECT, related_name="+", null=True)
+    published_at = models.DateTimeField(null=True, blank=True)
+    retired_at = models.DateTimeField(null=True, blank=True)
+
+    scopes: "RelatedManager[Scope]"
+    operations: "RelatedManager[Operation]"
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["tenant", "slug"], name="one_resource_per_slug"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Scope(TenantOwned):
+    """One permission in people's words, e.g. `meeting:enter`, "Enter the meeting room", change."""
+
+    resource = TenantForeignKey(Resource, models.CASCADE, related_name="scopes")
+    name = models.CharField(max_length=80, validators=[SCOPE_NAME])
+    words = models.CharField(max_length=120)
+    risk = models.CharField(max_length=10, choices=Risk.choices)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["tenant", "resource", "name"], name="one_scope_per_name"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.words
+
+
+class Operation(TenantOwned):
+    """One thing that can be called: method and path template, or an MCP tool. Without a scope nobody may call it."""
+
+    resource = TenantForeignKey(Resource, models.CASCADE, related_name="operations")
+    key = models.CharField(
+        max_length=200
+    )  # "POST /rooms/{room}/enter" or the tool's name
+    method = models.CharField(max_length=10, blank=True, default="")
+    path = models.CharField(max_length=180, blank=True, default="")
+    tool = models.CharField(max_length=128, blank=True, default="")
+    summary = models.CharField(
+        max_length=300, blank=True, default=""
+    )  # the server's own words: hostile text
+    scope = TenantForeignKey(
+        Scope, models.SET_NULL, related_name="operations", null=True, blank=True
+    )
+    digest = models.CharField(
+        max_length=64, blank=True, default=""
+    )  # of a tool's definition, to notice a change
+    changed_at = models.DateTimeField(
+        null=True, blank=True
+    )  # differs from what was published: held until reviewed
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["tenant", "resource", "key"], name="one_operation_per_key"
+            )
+        ]
+
+
+class Ceiling(TenantOwned):
+    """The most an agent registered by an admin may ever be granted: these scopes and no others."""
+
+    agent = TenantForeignKey(Agent, models.CASCADE, related_name="ceiling")
+    scope = TenantForeignKey(Scope, models.CASCADE, related_name="+")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["tenant", "agent", "scope"], name="one_ceiling_per_scope"
+            )
+        ]

@@ -1,0 +1,9 @@
+"""The control plane: pages for people, the REST API and the authorization server, as WSGI."""
+
+import os
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "agentauth.settings")
+
+from django.core.wsgi import get_wsgi_application  # noqa: E402  # settings must be named first
+
+application = get_wsgi_application()

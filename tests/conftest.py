@@ -1,0 +1,86 @@
+"""What every test stands on: an own home, an own database in a throwaway PostgreSQL, and no network but loopback."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+
+import pytest
+
+# Before anything reads the settings: a home of our own, and no servers that the developer may have set.
+_HOME = tempfile.mkdtemp(prefix="agentauth-test-home-")
+os.environ["AGENTAUTH_HOME"] = _HOME
+os.environ["DJANGO_SETTINGS_MODULE"] = "agentauth.settings"
+for _name in [name for name in os.environ if name.startswith("AGENTAUTH_") and not name.startswith("AGENTAUTH_TEST_")]:
+    if _name != "AGENTAUTH_HOME":
+        del os.environ[_name]
+for _name in ("DATABASE_URL", "REDIS_URL", "PORT", "GATEWAY_PORT"):
+    os.environ.pop(_name, None)
+
+from tests.database import ALIASES, Cleaner, TestServer  # noqa: E402  # the environment comes first
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(_HOME, ignore_errors=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test that uses the database may use it under each of its three roles, unless it says otherwise."""
+    for item in items:
+        marker = item.get_closest_marker("django_db")
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if marker is not None and "databases" not in marker.kwargs and not marker.args:
+            wanted = {"transaction": "transactional_db" in fixtures} | marker.kwargs
+            item.add_marker(pytest.mark.django_db(**wanted, databases="__all__"), append=False)
+        elif marker is None and fixtures & {"db", "transactional_db"}:
+            transaction = "transactional_db" in fixtures
+            item.add_marker(pytest.mark.django_db(transaction=transaction, databases="__all__"), append=False)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[TestServer]:
+    """The throwaway PostgreSQL."""
+    server = TestServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(postgres_server: TestServer, django_db_blocker: pytest.FixtureRequest) -> Iterator[Cleaner]:
+    """Point Django at a migrated clone of our own, each alias as its role."""
+    from django.conf import settings
+    from django.db import connections
+
+    def use(name: str) -> None:
+        for alias, role in ALIASES.items():
+            connections[alias].close()
+            settings.DATABASES[alias].update(NAME=name, USER=role, HOST=str(postgres_server.cluster.socket_dir))
+            # A mirror is not flushed by Django after a transactional test; our Cleaner does that.
+            connections[alias].settings_dict["TEST"]["MIRROR"] = "owner"
+
+    def migrate(name: str) -> None:
+        from django.core.management import call_command
+
+        use(name)
+        call_command("migrate", database="owner", verbosity=0, interactive=False)
+        connections["owner"].close()
+
+    with django_db_blocker.unblock():  # type: ignore[attr-defined]
+        use(postgres_server.new_database(migrate))
+        name = settings.DATABASES["default"]["NAME"]
+        yield Cleaner(postgres_server, name)
+        for connection in connections.all():
+            connection.close()
+
+
+@pytest.fixture(autouse=True)
+def _clean_database(request: pytest.FixtureRequest) -> Iterator[None]:
+    """After a test that commits, put the database back. Set up first, so torn down last."""
+    marker = request.node.get_closest_marker("django_db")
+    commits = marker is not None and marker.kwargs.get("transaction", False)
+    cleaner = request.getfixturevalue("django_db_setup") if commits else None
+    yield
+    if isinstance(cleaner, Cleaner):
+        cleaner.clean()
