@@ -19,6 +19,10 @@ for _name in [name for name in os.environ if name.startswith("AGENTAUTH_") and n
 for _name in ("DATABASE_URL", "REDIS_URL", "PORT", "GATEWAY_PORT"):
     os.environ.pop(_name, None)
 
+import django  # noqa: E402
+
+django.setup()  # pytest-django does it only for settings named in its own options
+
 from tests.database import ALIASES, Cleaner, TestServer  # noqa: E402  # the environment comes first
 
 
@@ -26,13 +30,14 @@ def pytest_unconfigure() -> None:
     shutil.rmtree(_HOME, ignore_errors=True)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A test that uses the database may use it under each of its three roles, unless it says otherwise."""
     for item in items:
         marker = item.get_closest_marker("django_db")
         fixtures = set(getattr(item, "fixturenames", ()))
         if marker is not None and "databases" not in marker.kwargs and not marker.args:
-            wanted = {"transaction": "transactional_db" in fixtures} | marker.kwargs
+            wanted = {"transaction": "transactional_db" in fixtures, **marker.kwargs}
             item.add_marker(pytest.mark.django_db(**wanted, databases="__all__"), append=False)
         elif marker is None and fixtures & {"db", "transactional_db"}:
             transaction = "transactional_db" in fixtures

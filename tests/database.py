@@ -79,7 +79,8 @@ class TestServer:
             if row is not None and row[0]:
                 return template
             old = connection.execute(
-                "SELECT datname FROM pg_database WHERE datname LIKE 'template\\_%' AND datname <> %s ORDER BY oid",
+                "SELECT datname FROM pg_database"
+                " WHERE starts_with(datname, 'template_') AND datname <> %s ORDER BY oid",
                 [template],
             ).fetchall()
         for (name,) in old[: -(_KEPT_TEMPLATES - 1)]:
@@ -94,7 +95,7 @@ class TestServer:
     def _drop_leftovers(self) -> None:
         """Clones of test processes that were killed."""
         with psycopg.connect(self.cluster.dsn(), autocommit=True) as connection:
-            names = connection.execute("SELECT datname FROM pg_database WHERE datname LIKE 'test\\_%'").fetchall()
+            names = connection.execute("SELECT datname FROM pg_database WHERE starts_with(datname, 'test_')").fetchall()
         for (name,) in names:
             if not is_alive(int(name.split("_")[1])):
                 self.drop_database(name)
@@ -144,7 +145,7 @@ class Cleaner:
                     for row in rows:
                         connection.execute(
                             sql.SQL("INSERT INTO {t} SELECT * FROM jsonb_populate_record(NULL::{t}, %s::jsonb)").format(
-                                t=sql.SQL(table)  # type: ignore[arg-type]  # from the catalogue, quoted
+                                t=sql.SQL(table)  # from the catalogue, quoted
                             ),
                             [row],
                         )
@@ -161,13 +162,17 @@ class Cleaner:
 
 
 def _tables(names: list[str]) -> sql.Composed:
-    return sql.SQL(", ").join(sql.SQL(name) for name in names)  # type: ignore[arg-type]  # regclass quotes them
+    return sql.SQL(", ").join(sql.SQL(name) for name in names)  # regclass quotes them
 
 
 def _migrations_hash() -> str:
     found = hashlib.sha256((CHECKOUT / "uv.lock").read_bytes())
     for room in ("agentauth", "tenants", "audit"):
         for path in sorted((CHECKOUT / room).rglob("*")):
-            if path.suffix == ".sql" or path.name == "rls.py" or (path.suffix == ".py" and path.parent.name == "migrations"):
+            if (
+                path.suffix == ".sql"
+                or path.name == "rls.py"
+                or (path.suffix == ".py" and path.parent.name == "migrations")
+            ):
                 found.update(str(path.relative_to(CHECKOUT)).encode() + path.read_bytes())
     return found.hexdigest()[:16]
