@@ -4,6 +4,7 @@ Cost does not depend on how many tokens exist: whoever checks a token asks wheth
 credential or jti was revoked at or after the token's `iat`.
 """
 
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
@@ -11,6 +12,22 @@ from django.utils.timezone import now
 
 from tenants.models import Revocation
 from tenants.notice import announce
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What stopped, for the page that says so: how many grants and live access tokens, and when it was decided (UTC)."""
+
+    grants: int
+    tokens: int
+    at: datetime
+
+
+def lift(tenant_id: UUID, kind: Revocation.Kind, subject: UUID | str) -> None:
+    """Let new tokens of `subject` count again; those issued before stay void."""
+    standing = Revocation.objects.filter(tenant_id=tenant_id, kind=kind, subject=str(subject), lifted_at=None)
+    standing.update(lifted_at=now())
+    announce(tenant_id, kind.value, str(subject))
 
 
 def revoke(tenant_id: UUID, kind: Revocation.Kind, subject: UUID | str) -> datetime:

@@ -1,11 +1,20 @@
 """Agent and its credentials."""
 
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from uuid import UUID
 
-from django.db import models
+from django.conf import settings
+from django.db import models, transaction
 from django.utils.timezone import now
 
-from tenants.models import Member
+from audit.actions import Action
+from audit.models import Event
+from audit.record import Actor, record
+from tenants.models import Member, Revocation
+from tenants.notice import announce
+from tenants.revocation import Ended, lift, revoke
 from tenants.rls import TenantForeignKey, TenantOwned
 
 if TYPE_CHECKING:
@@ -109,6 +118,103 @@ class Agent(TenantOwned):
         )
 
 
+    def suspend(self, *, by: Member | Actor, reason: str = "") -> Ended:
+        """Stop this agent at once: no new tokens, no passage through the gateway, open streams end."""
+        return self._stop(self.State.SUSPENDED, Action.AGENT_SUSPENDED, by=by, reason=reason)
+
+    def retire(self, *, by: Member | Actor, reason: str = "") -> Ended:
+        """Void this badge for good. Its record stays."""
+        return self._stop(self.State.RETIRED, Action.AGENT_RETIRED, by=by, reason=reason)
+
+    def let_back(self, *, by: Member) -> None:
+        """End a suspension. Tokens from before it stay void; the agent gets new ones under the grants it still has."""
+        with transaction.atomic():
+            self._lock()
+            if self.state != self.State.SUSPENDED:
+                raise WrongState("Only a suspended agent can be let back in.")
+            self._become(self.State.ACTIVE, by, "")
+            lift(self.tenant_id, Revocation.Kind.AGENT, self.id)
+            self._record(Action.AGENT_LET_BACK, by)
+
+    def approve(self, *, by: Member, owner: Member, ceiling_risk: str) -> None:
+        """Answer for an agent that introduced itself: give it an owner and the most it may ever be granted."""
+        if ceiling_risk not in RISKS:
+            raise ValueError(f"ceiling_risk must be one of {', '.join(RISKS)}")
+        with transaction.atomic():
+            self._lock()
+            self.approved_at, self.approved_by, self.owner, self.ceiling_risk = now(), by, owner, ceiling_risk
+            self.save(update_fields=["approved_at", "approved_by", "owner", "ceiling_risk"])
+            self._record(Action.AGENT_APPROVED, by, details={"ceiling": ceiling_risk, "owner": str(owner.id)})
+            self.announce()
+
+    def change(self, *, by: Member, **fields: Any) -> None:
+        """Set name, purpose, owner, valid_until or redirect_uris; what changed is on record, old and new."""
+        changed = {name: value for name, value in fields.items() if getattr(self, name) != value}
+        if not changed:
+            return
+        with transaction.atomic():
+            before = {name: str(getattr(self, name) or "") for name in changed}
+            for name, value in changed.items():
+                setattr(self, name, value)
+            self.save(update_fields=list(changed))
+            after = {name: str(value or "") for name, value in changed.items()}
+            self._record(Action.AGENT_CHANGED, by, details={"before": before, "after": after})
+            self.announce()
+
+    def announce(self) -> None:
+        """Have every process read this agent again at commit."""
+        announce(self.tenant_id, "config", f"agents:{self.id}")
+
+    def _stop(self, state: "Agent.State", action: Action, *, by: Member | Actor, reason: str) -> Ended:
+        with transaction.atomic():
+            self._lock()
+            if self.state == self.State.RETIRED or self.state == state:
+                raise WrongState(f"This agent is already {self.get_state_display().lower()}.")
+            tokens = live_tokens(self.tenant_id, agent_id=self.id)
+            self._become(state, by, reason)
+            at = revoke(self.tenant_id, Revocation.Kind.AGENT, self.id)
+            self._record(action, by, details={"reason": reason, "tokens_ended": tokens})
+            return Ended(grants=0, tokens=tokens, at=at)
+
+    def _lock(self) -> None:
+        self.state = Agent.objects.select_for_update().values_list("state", flat=True).get(pk=self.pk)
+
+    def _become(self, state: "Agent.State", by: Member | Actor, reason: str) -> None:
+        self.state, self.state_since, self.state_reason = state, now(), reason[:200]
+        self.state_by = by if isinstance(by, Member) else None
+        self.save(update_fields=["state", "state_since", "state_by", "state_reason"])
+        self.announce()
+
+    def _record(self, action: Action, by: Member | Actor, details: dict[str, Any] | None = None) -> None:
+        record(
+            action,
+            tenant_id=self.tenant_id,
+            actor=actor_of(by),
+            agent_id=self.id,
+            subject_kind="agent",
+            subject=str(self.id),
+            details=details,
+        )
+
+
+class WrongState(Exception):
+    """The act does not fit the state that the thing is in; the message says why, in words for people."""
+
+
+def actor_of(by: Member | Actor) -> Actor:
+    return by if isinstance(by, Actor) else Actor("member", str(by.id))
+
+
+def live_tokens(tenant_id: UUID, **of: UUID) -> int:
+    """How many access tokens were issued and are still in their lifetime; `of` is agent_id, grant_id or member_id.
+
+    Access tokens leave no row but their event, and live minutes, so this reads a handful of events.
+    """
+    longest = timedelta(seconds=settings.KNOBS.access_token_seconds)
+    issued = Event.objects.filter(tenant_id=tenant_id, action=Action.TOKEN_ISSUED, at__gt=now() - longest, **of)
+    return issued.count()
+
+
 class Credential(TenantOwned):
     """One way in which an agent proves itself; two may live side by side, so that a change costs no downtime."""
 
@@ -137,3 +243,20 @@ class Credential(TenantOwned):
         return self.retired_at is None and (
             self.expires_at is None or self.expires_at > now()
         )
+
+    def retire(self, *, by: Member) -> None:
+        """This credential proves nothing any more. Tokens that it got live out their minutes; suspend to stop those."""
+        with transaction.atomic():
+            if self.retired_at is not None:
+                raise WrongState("This credential is already retired.")
+            self.retired_at = now()
+            self.save(update_fields=["retired_at"])
+            record(
+                Action.CREDENTIAL_RETIRED,
+                tenant_id=self.tenant_id,
+                actor=actor_of(by),
+                agent_id=self.agent_id,
+                subject_kind="credential",
+                subject=str(self.id),
+            )
+            announce(self.tenant_id, "config", f"agents:{self.agent_id}")

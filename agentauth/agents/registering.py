@@ -1,0 +1,143 @@
+"""Giving out badges: an admin registers an agent and its credentials; a secret is seen once and kept as a hash."""
+
+import secrets
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import jwt
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.db.models import Max
+from django.utils.timezone import now
+
+from agentauth.agents.models import Agent, Credential, WrongState, actor_of
+from agentauth.keys.signing import thumbprint
+from audit.actions import Action
+from audit.record import record
+from tenants.models import Member, Tenant, secret_hash
+from tenants.rls import new_id
+
+AUTH_METHODS = ("private_key_jwt", "client_secret_basic", "client_secret_post", "none")
+LIVE_CREDENTIALS = 2  # so that a change costs no downtime, and no third is forgotten
+LONGEST = timedelta(days=366)
+GRANT_TYPES = {
+    Agent.Kind.DELEGATED: ("authorization_code", "refresh_token"),
+    Agent.Kind.AUTONOMOUS: ("client_credentials",),
+    Agent.Kind.MCP: ("authorization_code", "refresh_token"),
+}
+
+
+def register_agent(
+    tenant: Tenant,
+    *,
+    by: Member,
+    name: str,
+    purpose: str,
+    owner: Member,
+    kind: str,
+    auth_method: str = "private_key_jwt",
+    valid_until: datetime | None = None,
+    redirect_uris: Sequence[str] = (),
+    grant_types: Iterable[str] = (),
+) -> Agent:
+    """A new active agent. What it may ever reach is set beside it (`resources.ceilings.set_ceiling`).
+
+    Raises ValidationError with the field's name. In the tenant's transaction.
+    """
+    if auth_method not in AUTH_METHODS:
+        raise ValidationError({"auth_method": f"Use one of {', '.join(AUTH_METHODS)}."})
+    if kind == Agent.Kind.AUTONOMOUS and auth_method == "none":
+        raise ValidationError({"auth_method": "An agent that runs by itself must prove itself with a key or a secret."})
+    if valid_until is not None and not now() < valid_until <= now() + LONGEST:
+        raise ValidationError({"valid_until": "Choose a day after today and within 366 days."})
+    if owner.tenant_id != tenant.id or not owner.is_active:
+        raise ValidationError({"owner": "The owner must be an active member."})
+    agent_id = new_id()
+    number = (tenant.agents.aggregate(last=Max("number"))["last"] or 0) + 1  # type: ignore[attr-defined]
+    agent = Agent(
+        id=agent_id,
+        tenant=tenant,
+        client_id=str(agent_id),
+        name=name.strip(),
+        purpose=purpose.strip(),
+        owner=owner,
+        kind=kind,
+        number=number,
+        created_by=by,
+        approved_by=by,
+        approved_at=now(),
+        valid_until=valid_until,
+        redirect_uris=list(redirect_uris),
+        grant_types=list(grant_types) or list(GRANT_TYPES[Agent.Kind(kind)]),
+        token_endpoint_auth_method=auth_method,
+    )
+    agent.full_clean(exclude=["tenant", "owner", "created_by", "approved_by", "state_by"])
+    with transaction.atomic():
+        agent.save(force_insert=True)
+        record(
+            Action.AGENT_REGISTERED,
+            tenant_id=tenant.id,
+            actor=actor_of(by),
+            agent_id=agent.id,
+            subject_kind="agent",
+            subject=str(agent.id),
+            details={"name": agent.name, "kind": agent.kind, "owner": str(owner.id), "auth_method": auth_method},
+        )
+        agent.announce()
+    return agent
+
+
+def add_secret(agent: Agent, *, by: Member, expires_at: datetime | None = None) -> tuple[Credential, str]:
+    """A new secret and its text, which is shown once and never again. Unreserved characters only (RFC 3986 §2.3)."""
+    secret = f"aas_{secrets.token_urlsafe(32)}"
+    credential = Credential(kind=Credential.Kind.SECRET, secret_hash=secret_hash(secret), hint=secret[-4:])
+    return _add(agent, credential, by=by, expires_at=expires_at), secret
+
+
+def add_key(agent: Agent, public_jwk: dict[str, Any], *, by: Member, expires_at: datetime | None = None) -> Credential:
+    """A public key for `private_key_jwt`: EC P-256, Ed25519 or RSA of 2048 bits or more. A private key is refused."""
+    public = public_part(public_jwk)
+    credential = Credential(kind=Credential.Kind.KEY, public_jwk=public, kid=public["kid"])
+    return _add(agent, credential, by=by, expires_at=expires_at)
+
+
+def public_part(jwk: dict[str, Any]) -> dict[str, Any]:
+    """The JWK as we keep it: checked, with a `kid` and nothing that is not public."""
+    if not isinstance(jwk, dict) or any(part in jwk for part in ("d", "p", "q", "k")):
+        raise ValidationError({"key": "This is a private key. Paste the public one; the private one stays with the agent."})
+    try:
+        key = jwt.PyJWK({name: value for name, value in jwk.items() if name != "alg"}).key
+        kid = str(jwk.get("kid") or thumbprint(jwk))
+    except (jwt.PyJWTError, KeyError, TypeError, ValueError):
+        raise ValidationError({"key": "This is not a public JWK. Use EC P-256, Ed25519 or RSA."}) from None
+    needed = {"EC": ("kty", "crv", "x", "y"), "OKP": ("kty", "crv", "x"), "RSA": ("kty", "n", "e")}[jwk["kty"]]
+    if jwk.get("crv") not in (None, "P-256", "Ed25519") or (jwk["kty"] == "RSA" and key.key_size < 2048):
+        raise ValidationError({"key": "Use EC P-256, Ed25519, or RSA with at least 2048 bits."})
+    return {name: jwk[name] for name in needed} | {"kid": kid[:128]}
+
+
+def _add(agent: Agent, credential: Credential, *, by: Member, expires_at: datetime | None) -> Credential:
+    if expires_at is not None and not now() < expires_at <= now() + LONGEST:
+        raise ValidationError({"expires_at": "Choose a day after today and within 366 days."})
+    with transaction.atomic():
+        Agent.objects.select_for_update().get(pk=agent.pk)
+        live = [one for one in agent.credentials.all() if one.is_live]
+        if len(live) >= LIVE_CREDENTIALS:
+            raise WrongState("Two credentials are live already. Retire one first.")
+        if credential.kid and any(one.kid == credential.kid for one in live):
+            raise ValidationError({"key": "This agent has this key already."})
+        credential.tenant_id, credential.agent = agent.tenant_id, agent
+        credential.created_by, credential.expires_at = by, expires_at
+        credential.save(force_insert=True)
+        record(
+            Action.CREDENTIAL_ADDED,
+            tenant_id=agent.tenant_id,
+            actor=actor_of(by),
+            agent_id=agent.id,
+            subject_kind="credential",
+            subject=str(credential.id),
+            details={"kind": credential.kind, "kid": credential.kid},
+        )
+        agent.announce()
+    return credential

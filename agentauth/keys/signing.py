@@ -1,0 +1,125 @@
+"""Making and using a tenant's signing keys (ES256, RFC 7518 §3.4).
+
+Private keys are opened once per process and kept; a new key is heard of by its row, read again every `_FRESH` seconds.
+"""
+
+import hashlib
+import time
+from base64 import urlsafe_b64encode
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import jwt
+import orjson
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from django.db import transaction
+from django.db.models import Q
+from django.utils.timezone import now
+
+from agentauth.keys import ring
+from agentauth.keys.models import SigningKey
+from audit.actions import Action
+from audit.record import Actor, record
+from tenants.notice import announce
+from tenants.rls import new_id
+
+PURPOSE = "signing"
+OVERLAP = timedelta(hours=24)  # a retired key still verifies this long: longer than any token lives
+_FRESH = 5.0  # seconds
+
+
+class NoSigningKey(Exception):
+    """This tenant has no key that may sign; issuing stops, nothing else does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    kid: str
+    key: ec.EllipticCurvePrivateKey
+
+
+_signers: dict[UUID, tuple[float, Signer]] = {}
+
+
+def create_key(tenant_id: UUID, *, by: Actor) -> SigningKey:
+    """A new key that signs from now on; older ones go on verifying. In the tenant's transaction."""
+    private = ec.generate_private_key(ec.SECP256R1())
+    public_jwk = _public_jwk(private.public_key())
+    key = SigningKey(id=new_id(), tenant_id=tenant_id, kid=public_jwk["kid"], public_jwk=public_jwk)
+    der = private.private_bytes(
+        serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    key.sealed_private = ring.seal(der, tenant_id=tenant_id, row_id=key.id, purpose=PURPOSE)
+    key.save(force_insert=True)
+    record(Action.KEY_CREATED, tenant_id=tenant_id, actor=by, subject_kind="key", subject=key.kid)
+    announce(tenant_id, "config", f"keys:{key.id}")
+    return key
+
+
+def rotate(tenant_id: UUID, *, by: Actor) -> SigningKey:
+    """A new key, and the old ones sign no more but verify for `OVERLAP`. In the tenant's transaction."""
+    with transaction.atomic():
+        fresh = create_key(tenant_id, by=by)
+        at = now()
+        for old in SigningKey.objects.select_for_update().filter(tenant_id=tenant_id, retired_at=None):
+            if old.id == fresh.id:
+                continue
+            old.retired_at, old.unpublish_at = at, at + OVERLAP
+            old.save(update_fields=["retired_at", "unpublish_at"])
+            record(Action.KEY_RETIRED, tenant_id=tenant_id, actor=by, subject_kind="key", subject=old.kid)
+        _signers.pop(tenant_id, None)
+        return fresh
+
+
+def signer(tenant_id: UUID) -> Signer:
+    """The key that signs now. In the tenant's transaction. Raises NoSigningKey, ring.RingError."""
+    known = _signers.get(tenant_id)
+    if known and known[0] > time.monotonic():
+        return known[1]
+    row = SigningKey.objects.filter(tenant_id=tenant_id, retired_at=None, signs_from__lte=now()).order_by("-signs_from")
+    key = row.first()
+    if key is None:
+        raise NoSigningKey(tenant_id)
+    if known and known[1].kid == key.kid:
+        found = known[1]
+    else:
+        der = ring.unseal(key.sealed_private, tenant_id=tenant_id, row_id=key.id, purpose=PURPOSE)
+        private = serialization.load_der_private_key(der, None)
+        assert isinstance(private, ec.EllipticCurvePrivateKey)
+        found = Signer(key.kid, private)
+    _signers[tenant_id] = (time.monotonic() + _FRESH, found)
+    return found
+
+
+def sign(tenant_id: UUID, claims: dict[str, Any], typ: str) -> str:
+    """A compact JWS over `claims`, header `typ` (RFC 9068: `at+jwt`)."""
+    by = signer(tenant_id)
+    return jwt.encode(claims, by.key, algorithm="ES256", headers={"kid": by.kid, "typ": typ})
+
+
+def public_keys(tenant_id: UUID) -> dict[str, dict[str, Any]]:
+    """The published keys by `kid`: those that sign and those that still verify."""
+    rows = SigningKey.objects.filter(tenant_id=tenant_id).filter(Q(unpublish_at=None) | Q(unpublish_at__gt=now()))
+    return {key.kid: key.public_jwk for key in rows}
+
+
+def jwks(tenant_id: UUID) -> dict[str, Any]:
+    """RFC 7517 §5."""
+    return {"keys": list(public_keys(tenant_id).values())}
+
+
+def thumbprint(jwk: dict[str, Any]) -> str:
+    """RFC 7638, of an EC, OKP or RSA key."""
+    needed = {"EC": ("crv", "kty", "x", "y"), "OKP": ("crv", "kty", "x"), "RSA": ("e", "kty", "n")}[jwk["kty"]]
+    digest = hashlib.sha256(orjson.dumps({name: jwk[name] for name in needed}, option=orjson.OPT_SORT_KEYS)).digest()
+    return urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+
+def _public_jwk(public: ec.EllipticCurvePublicKey) -> dict[str, str]:
+    numbers = public.public_numbers()
+    x, y = (urlsafe_b64encode(n.to_bytes(32)).rstrip(b"=").decode() for n in (numbers.x, numbers.y))
+    jwk = {"kty": "EC", "crv": "P-256", "x": x, "y": y, "alg": "ES256", "use": "sig"}
+    return jwk | {"kid": thumbprint(jwk)}
