@@ -29,6 +29,7 @@ class Knobs(BaseSettings):
     gateway_url: str = "http://localhost:8001"
     secret_key: str = ""
     demo_password: str = ""
+    office_url: str = "http://localhost:8002"  # the demo's upstream
     debug: bool = False
 
     # Where the truth lives; empty means the embedded servers
