@@ -8,6 +8,7 @@ class Action(StrEnum):
     TENANT_CREATED = "tenant.created"
     TENANT_CHANGED = "tenant.changed"
     MEMBER_INVITED = "member.invited"
+    MEMBER_INVITATION_WITHDRAWN = "member.invitation_withdrawn"
     MEMBER_JOINED = "member.joined"
     MEMBER_ROLE_CHANGED = "member.role_changed"
     MEMBER_DEACTIVATED = "member.deactivated"

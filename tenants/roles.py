@@ -38,7 +38,7 @@ def change_role(member: Member, *, by: Member, role: str) -> None:
 
 
 def require_another_owner(tenant: Tenant, leaving: Member) -> None:
-    """Raises ValidationError if `leaving` is the last active owner. Locks the owners, so that two cannot leave at once."""
+    """Raises ValidationError if `leaving` is the last active owner. Locks them: two cannot leave at once."""
     owners = Member.objects.select_for_update().filter(tenant=tenant, role=Role.OWNER, deactivated_at=None)
     if not [owner for owner in owners.select_related(None) if owner.id != leaving.id]:
         raise ValidationError("This is the last owner. Make somebody else an owner first.")
