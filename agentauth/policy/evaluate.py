@@ -1,0 +1,94 @@
+"""The decision. Whoever must be stopped is stopped first; then what was asked for; then whether it was granted."""
+
+from agentauth.policy.conditions import unmet
+from agentauth.policy.decision import Decision, Effect, Reason, refuse
+from agentauth.policy.facts import RISKS, AgentFacts, CallFacts, Facts, GrantFacts, OperationFacts
+
+
+def evaluate(facts: Facts) -> Decision:
+    """May this call pass? Every refusal names all reasons of its step, the worst first."""
+    stopped = standing(facts)
+    if stopped:
+        return refuse(*stopped)
+    if facts.operation is None:
+        return refuse(Reason.OPERATION_UNKNOWN)
+    if facts.operation.held:
+        return refuse(Reason.OPERATION_HELD)
+    if not facts.operation.scope:
+        return refuse(Reason.OPERATION_UNMAPPED)
+    assert facts.agent is not None and facts.grant is not None  # `standing` has seen both
+    scope = facts.operation.scope
+    lacking = _lacking(facts.operation, scope, facts.agent, facts.grant, facts.token_scopes)
+    lacking += unmet(facts.grant.constraints, facts.call)
+    if lacking:
+        return refuse(*lacking, scope=scope)
+    if facts.grant.modes[scope] == "ask" and not facts.call.approved:
+        return Decision(Effect.ASK, (Reason.NEEDS_APPROVAL,), scope)
+    return Decision(Effect.ALLOW, (), scope)
+
+
+def evaluate_protocol(facts: Facts) -> Decision:
+    """May the agent exchange protocol messages that do nothing at this resource: introduce itself, list, ping?
+
+    Any live grant is enough; its constraints hold all the same.
+    """
+    stopped = standing(facts)
+    if not stopped and facts.grant is not None:
+        stopped = unmet(facts.grant.constraints, facts.call, spends=False)
+    return refuse(*stopped) if stopped else Decision(Effect.ALLOW)
+
+
+def standing(facts: Facts) -> tuple[Reason, ...]:
+    """Why nothing at all may pass: the tenant, the agent, the person, the resource or the grant."""
+    found = []
+    if facts.tenant_suspended:
+        found.append(Reason.TENANT_SUSPENDED)
+    found += _agent(facts.agent, facts.call)
+    if facts.member_active is False:
+        found.append(Reason.MEMBER_INACTIVE)
+    if not facts.resource_published:
+        found.append(Reason.RESOURCE_NOT_PUBLISHED)
+    found += _grant(facts.grant, facts.call)
+    return tuple(found)
+
+
+def _agent(agent: AgentFacts | None, call: CallFacts) -> list[Reason]:
+    if agent is None:
+        return [Reason.AGENT_UNKNOWN]
+    if agent.state != "active":
+        states = {"suspended": Reason.AGENT_SUSPENDED, "retired": Reason.AGENT_RETIRED}
+        return [states.get(agent.state, Reason.AGENT_NOT_ACTIVE)]
+    if agent.valid_until is not None and agent.valid_until <= call.now:
+        return [Reason.AGENT_EXPIRED]
+    return []
+
+
+def _grant(grant: GrantFacts | None, call: CallFacts) -> list[Reason]:
+    if grant is None:
+        return [Reason.GRANT_MISSING]
+    if grant.ended:
+        return [Reason.GRANT_ENDED]
+    return [Reason.GRANT_EXPIRED] if grant.expires_at <= call.now else []
+
+
+def _lacking(
+    operation: OperationFacts, scope: str, agent: AgentFacts, grant: GrantFacts, token_scopes: frozenset[str]
+) -> tuple[Reason, ...]:
+    found = []
+    mode = grant.modes.get(scope)
+    if not is_under_ceiling(agent, scope, operation.risk):
+        found.append(Reason.ABOVE_CEILING)
+    if mode is None:
+        found.append(Reason.GRANT_LACKS_SCOPE)
+    elif mode not in ("always", "ask"):
+        found.append(Reason.GRANT_SAYS_NEVER)
+    if scope not in token_scopes:
+        found.append(Reason.SCOPE_MISSING)
+    return tuple(found)
+
+
+def is_under_ceiling(agent: AgentFacts, scope: str, risk: str) -> bool:
+    """May this agent ever be granted `scope` of this risk class?"""
+    if RISKS.get(risk, 99) > RISKS.get(agent.ceiling_risk, -1):
+        return False
+    return agent.ceiling is None or scope in agent.ceiling
