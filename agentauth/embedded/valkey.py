@@ -44,9 +44,7 @@ class Server:
         self.folder = folder
         self.socket_path = socket_path or paths.runtime_dir_of(folder) / "valkey.sock"
         self.log = folder / "valkey.log"
-        self.process: subprocess.Popen[bytes] | None = (
-            None  # only when this object started it
-        )
+        self.process: subprocess.Popen[bytes] | None = None  # only when this object started it
 
     def ensure(self, *, with_us: bool = False) -> None:
         """It answers when this returns. With `with_us`, the kernel ends it when the calling process dies."""
@@ -63,17 +61,13 @@ class Server:
                     stderr=log,
                     cwd=self.folder,
                     start_new_session=True,
-                    preexec_fn=(lambda: die_with_parent(parent, signal.SIGTERM))
-                    if with_us
-                    else None,  # noqa: PLW1509  # one thread
+                    preexec_fn=(lambda: die_with_parent(parent, signal.SIGTERM)) if with_us else None,  # noqa: PLW1509  # one thread
                 )
             deadline = time.monotonic() + _START_LIMIT
             while not self.is_running():
                 if self.process.poll() is not None or time.monotonic() > deadline:
                     said = self.log.read_text(errors="replace")[-1000:]
-                    raise ServerUnavailable(
-                        f"Valkey did not start; the end of {self.log} says:\n{said}"
-                    )
+                    raise ServerUnavailable(f"Valkey did not start; the end of {self.log} says:\n{said}")
                 time.sleep(0.01)
 
     def stop(self) -> None:
@@ -118,10 +112,7 @@ class Server:
             "--maxmemory-policy": "noeviction",  # a queue must refuse rather than forget
             "--daemonize": "no",
         }
-        return [
-            str(find_binary()),
-            *(part for pair in arguments.items() for part in pair),
-        ]
+        return [str(find_binary()), *(part for pair in arguments.items() for part in pair)]
 
     def _ask(self, request: bytes) -> bytes:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
@@ -159,11 +150,6 @@ def stop() -> None:
 
 def _runs(binary: Path) -> bool:
     try:
-        return (
-            subprocess.run(
-                [str(binary), "--version"], capture_output=True, timeout=10, check=False
-            ).returncode
-            == 0
-        )
+        return subprocess.run([str(binary), "--version"], capture_output=True, timeout=10, check=False).returncode == 0
     except (OSError, subprocess.TimeoutExpired):
         return False
