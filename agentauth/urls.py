@@ -7,3 +7,5 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/v1/", include("agentauth.api.urls")),
     path("", include("agentauth.console.urls")),
 ]
+
+handler500 = "agentauth.console.errors.broken"
