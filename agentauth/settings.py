@@ -1,11 +1,11 @@
 """Every knob, read once, typed. Nothing else in the project reads the environment.
 
-A value comes from the environment (`AGENTAUTH_…`, plus the customary `DATABASE_URL`, `REDIS_URL`, `PORT`, `GATEWAY_PORT`);
-a secret may come from a file named by `…_FILE`. Everything has a default that is safe on one machine.
+A value comes from the environment (`AGENTAUTH_…`, plus the customary `DATABASE_URL` and `REDIS_URL`); a secret may come from a file named by `…_FILE`. Everything has a default that is safe on one machine.
 """
 
 import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote, urlsplit
@@ -54,22 +54,13 @@ class Knobs(BaseSettings):
     @field_validator("allowed_hosts_outbound", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        return (
-            [part.strip() for part in value.split(",") if part.strip()]
-            if isinstance(value, str)
-            else value
-        )
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
     @field_validator("base_url", "gateway_url")
     @classmethod
     def _origin(cls, value: str) -> str:
         parts = urlsplit(value)
-        if (
-            parts.scheme not in ("http", "https")
-            or not parts.hostname
-            or parts.query
-            or parts.fragment
-        ):
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
             raise ValueError("must be an origin such as https://auth.example.com")
         return value.rstrip("/")
 
@@ -102,12 +93,8 @@ def _own_secret(name: str) -> str:
         fresh = path.with_name(f"{name}.{os.getpid()}")
         fresh.touch(mode=0o600)
         fresh.write_text(secrets.token_urlsafe(48))
-        try:
-            os.link(
-                fresh, path
-            )  # fails if another process was first: then its secret counts
-        except FileExistsError:
-            pass
+        with suppress(FileExistsError):  # another process was first: its secret counts
+            os.link(fresh, path)
         fresh.unlink()
         return path.read_text().strip()
 
@@ -115,11 +102,7 @@ def _own_secret(name: str) -> str:
 # Django
 SECRET_KEY = KNOBS.secret_key or _own_secret("django.key")
 DEBUG = KNOBS.debug
-ALLOWED_HOSTS = (
-    ["*"]
-    if not PRODUCTION
-    else [urlsplit(KNOBS.base_url).hostname or "", "localhost", "127.0.0.1"]
-)
+ALLOWED_HOSTS = ["*"] if not PRODUCTION else [urlsplit(KNOBS.base_url).hostname or "", "localhost", "127.0.0.1"]
 ROOT_URLCONF = "agentauth.urls"
 WSGI_APPLICATION = "agentauth.wsgi.application"
 APPEND_SLASH = False  # a redirect on a protocol path breaks discovery; pages have their slash in every link
@@ -204,13 +187,9 @@ def _postgres(url: str, role: str) -> dict[str, Any]:
         }
     parts = urlsplit(url)
     if parts.scheme not in ("postgres", "postgresql"):
-        raise SystemExit(
-            "DATABASE_URL must begin with postgresql:// (PostgreSQL 15 or newer)"
-        )
+        raise SystemExit("DATABASE_URL must begin with postgresql:// (PostgreSQL 15 or newer)")
     query = dict(pair.split("=", 1) for pair in parts.query.split("&") if "=" in pair)
-    settings["OPTIONS"] |= {
-        key: unquote(value) for key, value in query.items() if key != "host"
-    }
+    settings["OPTIONS"] |= {key: unquote(value) for key, value in query.items() if key != "host"}
     return settings | {
         "NAME": unquote(parts.path.lstrip("/")) or "agentauth",
         "USER": unquote(parts.username or ""),
@@ -302,7 +281,7 @@ REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["agentauth.api.authentication.TenantBearer"],
     "DEFAULT_PERMISSION_CLASSES": ["agentauth.api.authentication.HasManagementScope"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["agentauth.api.reading.StrictJSONParser"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "agentauth.api.problems.problem_details",
     "UNAUTHENTICATED_USER": None,
@@ -337,9 +316,7 @@ CELERY_ACCEPT_CONTENT = ["json"]
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {
-        "line": {"format": "{asctime} {levelname} {name} {message}", "style": "{"}
-    },
+    "formatters": {"line": {"format": "{asctime} {levelname} {name} {message}", "style": "{"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": "INFO"},
     "loggers": {"django.server": {"level": "WARNING"}, "asyncio": {"level": "WARNING"}},

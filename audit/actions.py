@@ -60,5 +60,6 @@ class Action(StrEnum):
     EXPORT_REQUESTED = "export.requested"
     EXPORT_FINISHED = "export.finished"
     EXPORT_FAILED = "export.failed"
+    EXPORT_CANCELLED = "export.cancelled"
     EXPORT_DOWNLOADED = "export.downloaded"
     RECORD_SEARCHED = "record.searched"

@@ -1,9 +1,16 @@
 """The tables of the record. The application may only insert events; the sequencer alone places them."""
 
-from django.db import models
+from typing import TYPE_CHECKING
+
+from django.db import models, transaction
 from django.utils.timezone import now
 
+from audit.actions import Action
+from audit.record import Actor, record
 from tenants.rls import TenantOwned
+
+if TYPE_CHECKING:
+    from tenants.models import Member
 
 
 class Event(TenantOwned):
@@ -14,9 +21,7 @@ class Event(TenantOwned):
 
     at = models.DateTimeField()
     action = models.CharField(max_length=40)
-    actor_kind = models.CharField(
-        max_length=10
-    )  # member, agent, operator, task, anonymous
+    actor_kind = models.CharField(max_length=10)  # member, agent, operator, task, anonymous
     actor = models.CharField(max_length=80)  # the actor's id, or the task's name
     agent_id = models.UUIDField(null=True)
     member_id = models.UUIDField(null=True)  # the person it was done for, or who did it
@@ -29,9 +34,7 @@ class Event(TenantOwned):
     subject = models.CharField(max_length=80, default="")
     decision = models.CharField(max_length=10, default="")  # allow, refuse, ask
     reasons = models.JSONField(default=list)
-    outcome = models.CharField(
-        max_length=20, default=""
-    )  # ok, upstream_error, timeout, revoked, cancelled, lost …
+    outcome = models.CharField(max_length=20, default="")  # ok, upstream_error, timeout, revoked, cancelled, lost …
     status = models.IntegerField(null=True)  # HTTP status answered
     latency_us = models.BigIntegerField(null=True)
     args_hash = models.CharField(max_length=64, default="")
@@ -49,9 +52,7 @@ class Unsequenced(models.Model):
     """An event that has no place yet. Written with it, deleted when it gets one: a queue, never a watermark."""
 
     id = models.UUIDField(primary_key=True)  # of the event
-    tenant = models.ForeignKey(
-        "tenants.Tenant", models.PROTECT, related_name="+", db_index=False
-    )
+    tenant = models.ForeignKey("tenants.Tenant", models.PROTECT, related_name="+", db_index=False)
 
     class Meta:
         db_table = "audit_unsequenced"
@@ -61,34 +62,37 @@ class Leaf(models.Model):
     """An event's place in its tenant's tree: `hash` = SHA-256(0x00 ‖ body), RFC 9162 §2.1.1."""
 
     pk = models.CompositePrimaryKey("tenant_id", "index")
-    tenant = models.ForeignKey(
-        "tenants.Tenant", models.PROTECT, related_name="+", db_index=False
-    )
+    tenant = models.ForeignKey("tenants.Tenant", models.PROTECT, related_name="+", db_index=False)
     index = models.BigIntegerField()
     event_id = models.UUIDField()
     hash = models.BinaryField(max_length=32)
 
     class Meta:
         db_table = "audit_leaf"
-        constraints = [
-            models.UniqueConstraint(
-                fields=["tenant", "event_id"], name="one_leaf_an_event"
-            )
-        ]
+        constraints = [models.UniqueConstraint(fields=["tenant", "event_id"], name="one_leaf_an_event")]
+
+
+class Node(models.Model):
+    """The root of a complete subtree of 256, 65,536 … leaves, so that a proof need not read every leaf."""
+
+    pk = models.CompositePrimaryKey("tenant_id", "level", "index")
+    tenant = models.ForeignKey("tenants.Tenant", models.PROTECT, related_name="+", db_index=False)
+    level = models.SmallIntegerField()
+    index = models.BigIntegerField()
+    hash = models.BinaryField(max_length=32)
+
+    class Meta:
+        db_table = "audit_node"
 
 
 class Checkpoint(models.Model):
     """A signed tree head (C2SP signed note) over the first `size` leaves of a tenant."""
 
     pk = models.CompositePrimaryKey("tenant_id", "size")
-    tenant = models.ForeignKey(
-        "tenants.Tenant", models.PROTECT, related_name="+", db_index=False
-    )
+    tenant = models.ForeignKey("tenants.Tenant", models.PROTECT, related_name="+", db_index=False)
     size = models.BigIntegerField()
     root = models.BinaryField(max_length=32)
-    frontier = (
-        models.BinaryField()
-    )  # the compact range: what the next batch needs, not a proof
+    frontier = models.BinaryField()  # the compact range: what the next batch needs, not a proof
     note = models.TextField()
     at = models.DateTimeField(default=now)
 
@@ -115,27 +119,46 @@ class Export(TenantOwned):
     since = models.DateTimeField()
     until = models.DateTimeField()
     query = models.TextField(default="", blank=True)
-    format = models.CharField(
-        max_length=10, choices=Format.choices, default=Format.JSONL
-    )
+    format = models.CharField(max_length=10, choices=Format.choices, default=Format.JSONL)
     state = models.CharField(max_length=10, choices=State.choices, default=State.QUEUED)
     rows_total = models.BigIntegerField(default=0)
     rows_done = models.BigIntegerField(default=0)
-    tree_size = models.BigIntegerField(
+    tree_size = models.BigIntegerField(null=True)  # of the checkpoint that this export proves against
+    first_index = models.BigIntegerField(
         null=True
-    )  # of the checkpoint that this export proves against
-    last_index = models.BigIntegerField(
-        null=True
-    )  # written up to here; a resumed job goes on after it
-    bytes_done = models.BigIntegerField(
-        default=0
-    )  # of the data file when last_index was noted
+    )  # the range of leaves that is looked through; fixed when the job first runs
+    end_index = models.BigIntegerField(null=True)
+    last_index = models.BigIntegerField(null=True)  # written up to here; a resumed job goes on after it
+    bytes_done = models.BigIntegerField(default=0)  # of the data file when last_index was noted
+    run = models.UUIDField(null=True)  # the worker that holds the job; another one's writes are refused
     heartbeat_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
     expires_at = models.DateTimeField(null=True)
-    bundle = models.CharField(
-        max_length=200, default="", blank=True
-    )  # file name under the exports folder
+    bundle = models.CharField(max_length=200, default="", blank=True)  # file name under the exports folder
     sha256 = models.CharField(max_length=64, default="", blank=True)
     size_bytes = models.BigIntegerField(default=0)
     failure = models.TextField(default="", blank=True)
+
+    @property
+    def is_over(self) -> bool:
+        return self.state not in (self.State.QUEUED, self.State.RUNNING)
+
+    def cancel(self, *, by: "Member") -> bool:
+        """Stop a job that is not over; its worker notices at its next slice. False when it was over already."""
+        with transaction.atomic():
+            own = Export.objects.select_for_update().get(pk=self.pk)
+            self.state = own.state
+            if own.is_over:
+                return False
+            own.state = self.state = self.State.CANCELLED
+            own.finished_at = self.finished_at = now()
+            own.save(update_fields=["state", "finished_at"])
+            record(
+                Action.EXPORT_CANCELLED,
+                tenant_id=own.tenant_id,
+                actor=Actor("member", str(by.id)),
+                member_id=by.id,
+                subject_kind="export",
+                subject=str(own.id),
+            )
+        return True

@@ -80,9 +80,7 @@ CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON audit_checkpoint
 """
 
 
-def ensure(
-    schema_editor: BaseDatabaseSchemaEditor, months_ahead: int = MONTHS_AHEAD
-) -> None:
+def ensure(schema_editor: BaseDatabaseSchemaEditor, months_ahead: int = MONTHS_AHEAD) -> None:
     for statement in statements(months_ahead):
         schema_editor.execute(statement, params=None)
 

@@ -15,9 +15,7 @@ def open_tenant(*, slug: str, name: str, owner_email: str, owner_name: str, acto
         tenant.full_clean()
         tenant.save(force_insert=True)
         set_tenant(tenant.id)
-        record(
-            Action.TENANT_CREATED, tenant_id=tenant.id, actor=actor, subject_kind="tenant", subject=str(tenant.id)
-        )
+        record(Action.TENANT_CREATED, tenant_id=tenant.id, actor=actor, subject_kind="tenant", subject=str(tenant.id))
         return tenant, join(tenant, email=owner_email, name=owner_name, role=Role.OWNER, actor=actor)
 
 

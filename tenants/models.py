@@ -28,9 +28,7 @@ class Role(models.TextChoices):
 
 
 class Users(BaseUserManager["User"]):
-    def create_user(
-        self, email: str, password: str | None = None, **fields: Any
-    ) -> "User":
+    def create_user(self, email: str, password: str | None = None, **fields: Any) -> "User":
         user = self.model(email=self.normalize_email(email).lower(), **fields)
         user.set_password(password)
         user.save(using=self._db)
@@ -47,9 +45,7 @@ class User(AbstractBaseUser):
     email = models.EmailField("e-mail address", unique=True)
     name = models.CharField(max_length=120)
     is_active = models.BooleanField(default=True)
-    operator_since = models.DateTimeField(
-        null=True, blank=True
-    )  # may create tenants, sees none of their content
+    operator_since = models.DateTimeField(null=True, blank=True)  # may create tenants, sees none of their content
     created_at = models.DateTimeField(default=now)
 
     USERNAME_FIELD = "email"
@@ -92,11 +88,7 @@ class Member(TenantOwned):
     deactivated_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
-        constraints = [
-            models.UniqueConstraint(
-                fields=["tenant", "user"], name="one_membership_each"
-            )
-        ]
+        constraints = [models.UniqueConstraint(fields=["tenant", "user"], name="one_membership_each")]
 
     def __str__(self) -> str:
         return self.user.name
@@ -143,26 +135,14 @@ class SignInLink(models.Model):
     def make(cls, user: User, *, lifetime: timedelta = timedelta(hours=24)) -> str:
         """The secret part of a new link for `user`."""
         token = secrets.token_urlsafe(32)
-        cls.objects.create(
-            token_hash=secret_hash(token), user=user, expires_at=now() + lifetime
-        )
+        cls.objects.create(token_hash=secret_hash(token), user=user, expires_at=now() + lifetime)
         return token
 
     @classmethod
     def redeem(cls, token: str) -> User | None:
         """The user of an unused, unexpired link, which is used up by this. Call it in a transaction."""
-        link = (
-            cls.objects.select_for_update()
-            .select_related("user")
-            .filter(token_hash=secret_hash(token))
-            .first()
-        )
-        if (
-            link is None
-            or link.used_at
-            or link.expires_at <= now()
-            or not link.user.is_active
-        ):
+        link = cls.objects.select_for_update().select_related("user").filter(token_hash=secret_hash(token)).first()
+        if link is None or link.used_at or link.expires_at <= now() or not link.user.is_active:
             return None
         link.used_at = now()
         link.save(update_fields=["used_at"])
@@ -181,9 +161,7 @@ class Revocation(TenantOwned):
         TOKEN = "token"
 
     kind = models.CharField(max_length=10, choices=Kind.choices)
-    subject = models.CharField(
-        max_length=64
-    )  # the id of what was revoked, or a token's jti
+    subject = models.CharField(max_length=64)  # the id of what was revoked, or a token's jti
     at = models.DateTimeField(default=now)
     # Tokens issued after this are good again (an agent let back in); null while the ban stands
     lifted_at = models.DateTimeField(null=True, blank=True)

@@ -13,8 +13,6 @@ def announce(tenant_id: UUID, what: str, subject: str = "") -> None:
 
     `what` is a revocation's kind ("grant", "agent", …) or "config" for anything that a snapshot holds.
     """
-    payload = orjson.dumps(
-        {"tenant": str(tenant_id), "what": what, "subject": subject}
-    ).decode()
+    payload = orjson.dumps({"tenant": str(tenant_id), "what": what, "subject": subject}).decode()
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_notify(%s, %s)", [CHANNEL, payload])

@@ -16,7 +16,7 @@ from tenants.notice import announce
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """What stopped, for the page that says so: how many grants and live access tokens, and when it was decided (UTC)."""
+    """What stopped, for the page that says so: how many grants and live access tokens, and when (UTC)."""
 
     grants: int
     tokens: int
@@ -33,8 +33,6 @@ def lift(tenant_id: UUID, kind: Revocation.Kind, subject: UUID | str) -> None:
 def revoke(tenant_id: UUID, kind: Revocation.Kind, subject: UUID | str) -> datetime:
     """Tokens of `subject` issued up to now are void. Returns when."""
     at = now()
-    Revocation.objects.create(
-        tenant_id=tenant_id, kind=kind, subject=str(subject), at=at
-    )
+    Revocation.objects.create(tenant_id=tenant_id, kind=kind, subject=str(subject), at=at)
     announce(tenant_id, kind.value, str(subject))
     return at

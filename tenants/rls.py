@@ -1,7 +1,7 @@
 """The second wall between tenants: row-level security and composite foreign keys.
 
-The first wall is in the queries, which start from `request.tenant`. This one holds when a query forgets: every table that
-carries `tenant_id` shows and takes only rows of the tenant named by the transaction's setting `agentauth.tenant`.
+The first wall is in the queries, which start from `request.tenant`. This one holds when a query forgets: every table
+that carries `tenant_id` shows and takes only rows of the tenant named by the transaction's setting `agentauth.tenant`.
 A foreign key that ignored the tenant would see through it (constraint checks bypass row-level security), so references
 between tenants' tables are composite: `(tenant_id, x_id) → (tenant_id, id)`.
 """
@@ -32,20 +32,18 @@ def new_id() -> UUID:
 def set_tenant(tenant_id: UUID, using: str = "default") -> None:
     """Let the rest of this transaction see `tenant_id`'s rows; it ends with the transaction, also behind a pooler."""
     with connections[using].cursor() as cursor:
-        cursor.execute(
-            f"SELECT set_config('{TENANT_SETTING}', %s, true)", [str(tenant_id)]
-        )
+        cursor.execute(f"SELECT set_config('{TENANT_SETTING}', %s, true)", [str(tenant_id)])
 
 
 def set_user(user_id: UUID, using: str = "default") -> None:
-    """Let the rest of this transaction see which tenants this user belongs to, and nothing else of them."""
+    """Let the rest of this transaction see which tenants this user belongs to, nothing else of them."""
     with connections[using].cursor() as cursor:
         cursor.execute(f"SELECT set_config('{USER_SETTING}', %s, true)", [str(user_id)])
 
 
 @contextmanager
 def in_tenant(tenant_id: UUID, using: str = "default") -> Iterator[None]:
-    """A transaction inside one tenant. For tasks, commands and protocol endpoints; pages get theirs from `access.py`."""
+    """A transaction inside one tenant. For tasks, commands and endpoints; pages get theirs from `access.py`."""
     with transaction.atomic(using=using):
         set_tenant(tenant_id, using)
         yield
@@ -63,9 +61,7 @@ class TenantOwned(models.Model):
     """A row of exactly one tenant."""
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
-    tenant = models.ForeignKey(
-        "tenants.Tenant", models.PROTECT, related_name="+", db_index=False
-    )
+    tenant = models.ForeignKey("tenants.Tenant", models.PROTECT, related_name="%(class)ss", db_index=False)
 
     class Meta:
         abstract = True
@@ -74,9 +70,9 @@ class TenantOwned(models.Model):
 class SecureTables(Operation):
     """Last step of a migration that made tenants' tables: rights, row-level security, composite keys.
 
-    Reads the tables from the migration's own state, so a new model cannot be forgotten: whatever has `tenant_id` is secured.
-    `app_rights` gives the application's rights per table where they differ from all four; `sequencer_rights` those of the
-    sequencer, which sees all tenants' rows of just these tables.
+    Reads the tables from the migration's own state, so a new model cannot be forgotten: whatever has `tenant_id` is
+    secured. `app_rights` gives the application's rights per table where they differ from all four; `sequencer_rights`
+    those of the sequencer, which sees all tenants' rows of just these tables.
     """
 
     reversible = False
@@ -116,9 +112,7 @@ class SecureTables(Operation):
         apps: Apps = to_state.apps
         mine = [
             m
-            for m in apps.get_app_config(app_label).get_models(
-                include_auto_created=True
-            )
+            for m in apps.get_app_config(app_label).get_models(include_auto_created=True)
             if self.only is None or m._meta.model_name in self.only
         ]
         for model in mine:
@@ -143,11 +137,7 @@ class SecureTables(Operation):
         yield f'CREATE POLICY tenant ON "{table}" FOR ALL USING ({IN_TENANT}) WITH CHECK ({IN_TENANT})'
         if sequencer:
             yield f'CREATE POLICY sequencer ON "{table}" FOR ALL TO {SEQUENCER_ROLE} USING (true) WITH CHECK (true)'
-        if (
-            model._meta.managed
-            and model._meta.pk is not None
-            and model._meta.pk.column == "id"
-        ):
+        if model._meta.managed and model._meta.pk is not None and model._meta.pk.column == "id":
             yield f'ALTER TABLE "{table}" ADD CONSTRAINT "{table}_own" UNIQUE (tenant_id, id)'
 
     def _references(self, model: type[models.Model]) -> Iterator[str]:

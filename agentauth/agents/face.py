@@ -14,7 +14,7 @@ HEADS = (
     '<path d="M24 13h16l9 9v15l-9 9H24l-9-9V22z"/>',
     '<path d="M16 14h32v17a16 16 0 0 1-32 0z"/>',
 )
-SHADES = (                                            # the lit half of the head
+SHADES = (  # the lit half of the head
     '<path d="M32 0h32v64H32z"/>',
     '<path d="M64 0v64H0z"/>',
     '<path d="M0 32h64v32H0z"/>',
@@ -37,7 +37,7 @@ MOUTHS = (
     '<path d="M28 37h11v2.5H28z"/>',
 )
 CROWNS = (
-    '',
+    "",
     '<path d="M31 4h2v11h-2z"/><circle cx="32" cy="5" r="3"/>',
     '<path d="M10 24h5v12h-5zM49 24h5v12h-5z"/>',
     '<path d="M22 6h20v5H22z"/>',

@@ -50,9 +50,7 @@ class Agent(TenantOwned):
     kind = models.CharField(max_length=10, choices=Kind.choices, default=Kind.DELEGATED)
     state = models.CharField(max_length=10, choices=State.choices, default=State.ACTIVE)
     number = models.PositiveIntegerField(default=1)  # issue number printed on the badge
-    photo = models.BinaryField(
-        null=True, blank=True
-    )  # a PNG made by us from what was uploaded; else a face is drawn
+    photo = models.BinaryField(null=True, blank=True)  # a PNG made by us from what was uploaded; else a face is drawn
     created_at = models.DateTimeField(default=now)
     created_by = TenantForeignKey(Member, models.PROTECT, related_name="+", null=True)
     state_since = models.DateTimeField(default=now)
@@ -65,19 +63,13 @@ class Agent(TenantOwned):
 
     # The OAuth client (RFC 7591 names)
     client_id = models.CharField(max_length=500)
-    registration = models.CharField(
-        max_length=10, choices=Registration.choices, default=Registration.ADMIN
-    )
-    approved_at = models.DateTimeField(
-        null=True, blank=True
-    )  # null: "seen, not approved"
+    registration = models.CharField(max_length=10, choices=Registration.choices, default=Registration.ADMIN)
+    approved_at = models.DateTimeField(null=True, blank=True)  # null: "seen, not approved"
     approved_by = TenantForeignKey(Member, models.PROTECT, related_name="+", null=True)
     redirect_uris = models.JSONField(default=list, blank=True)
     grant_types = models.JSONField(default=list, blank=True)
     token_endpoint_auth_method = models.CharField(max_length=40, default="none")
-    client_metadata = models.JSONField(
-        default=dict, blank=True
-    )  # as registered, echoed
+    client_metadata = models.JSONField(default=dict, blank=True)  # as registered, echoed
     jwks_uri = models.CharField(max_length=500, blank=True, default="")
     document_fetched_at = models.DateTimeField(null=True, blank=True)
     document_fresh_until = models.DateTimeField(null=True, blank=True)
@@ -86,11 +78,7 @@ class Agent(TenantOwned):
     ceiling: "RelatedManager[models.Model]"
 
     class Meta:
-        constraints = [
-            models.UniqueConstraint(
-                fields=["tenant", "client_id"], name="one_agent_per_client_id"
-            )
-        ]
+        constraints = [models.UniqueConstraint(fields=["tenant", "client_id"], name="one_agent_per_client_id")]
         indexes = [models.Index(fields=["tenant", "state", "name"])]
 
     def __str__(self) -> str:
@@ -98,9 +86,7 @@ class Agent(TenantOwned):
 
     @property
     def is_active(self) -> bool:
-        return self.state == self.State.ACTIVE and (
-            self.valid_until is None or self.valid_until > now()
-        )
+        return self.state == self.State.ACTIVE and (self.valid_until is None or self.valid_until > now())
 
     @property
     def is_approved(self) -> bool:
@@ -109,14 +95,7 @@ class Agent(TenantOwned):
     @property
     def host(self) -> str:
         """The verified host of a client document, else empty. A redirect host proves nothing about who asks."""
-        from urllib.parse import urlsplit
-
-        return (
-            urlsplit(self.client_id).hostname or ""
-            if self.registration == self.Registration.DOCUMENT
-            else ""
-        )
-
+        return urlsplit(self.client_id).hostname or "" if self.registration == self.Registration.DOCUMENT else ""
 
     def suspend(self, *, by: Member | Actor, reason: str = "") -> Ended:
         """Stop this agent at once: no new tokens, no passage through the gateway, open streams end."""
@@ -168,7 +147,7 @@ class Agent(TenantOwned):
     def _stop(self, state: "Agent.State", action: Action, *, by: Member | Actor, reason: str) -> Ended:
         with transaction.atomic():
             self._lock()
-            if self.state == self.State.RETIRED or self.state == state:
+            if self.state in (self.State.RETIRED, state):
                 raise WrongState(f"This agent is already {self.get_state_display().lower()}.")
             tokens = live_tokens(self.tenant_id, agent_id=self.id)
             self._become(state, by, reason)
@@ -224,12 +203,8 @@ class Credential(TenantOwned):
 
     agent = TenantForeignKey(Agent, models.CASCADE, related_name="credentials")
     kind = models.CharField(max_length=10, choices=Kind.choices)
-    secret_hash = models.BinaryField(
-        max_length=32, null=True
-    )  # SHA-256 of 256 random bits
-    hint = models.CharField(
-        max_length=8, blank=True, default=""
-    )  # the last four characters
+    secret_hash = models.BinaryField(max_length=32, null=True)  # SHA-256 of 256 random bits
+    hint = models.CharField(max_length=8, blank=True, default="")  # the last four characters
     public_jwk = models.JSONField(null=True)
     kid = models.CharField(max_length=128, blank=True, default="")
     created_at = models.DateTimeField(default=now)
@@ -240,9 +215,7 @@ class Credential(TenantOwned):
 
     @property
     def is_live(self) -> bool:
-        return self.retired_at is None and (
-            self.expires_at is None or self.expires_at > now()
-        )
+        return self.retired_at is None and (self.expires_at is None or self.expires_at > now())
 
     def retire(self, *, by: Member) -> None:
         """This credential proves nothing any more. Tokens that it got live out their minutes; suspend to stop those."""

@@ -105,7 +105,9 @@ def add_key(agent: Agent, public_jwk: dict[str, Any], *, by: Member, expires_at:
 def public_part(jwk: dict[str, Any]) -> dict[str, Any]:
     """The JWK as we keep it: checked, with a `kid` and nothing that is not public."""
     if not isinstance(jwk, dict) or any(part in jwk for part in ("d", "p", "q", "k")):
-        raise ValidationError({"key": "This is a private key. Paste the public one; the private one stays with the agent."})
+        raise ValidationError(
+            {"key": "This is a private key. Paste the public one; the private one stays with the agent."}
+        )
     try:
         key = jwt.PyJWK({name: value for name, value in jwk.items() if name != "alg"}).key
         kid = str(jwk.get("kid") or thumbprint(jwk))

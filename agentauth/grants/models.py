@@ -1,13 +1,19 @@
 """Grant, what it covers, and approvals of single calls."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
-from django.db import models
+from django.db import models, transaction
 from django.utils.timezone import now
 
-from agentauth.agents.models import Agent
+from agentauth.agents.models import Agent, WrongState, actor_of, live_tokens
 from agentauth.resources.models import Resource, Scope
-from tenants.models import Member
+from audit.actions import Action
+from audit.record import Actor, record
+from tenants.models import Member, Revocation
+from tenants.notice import announce
+from tenants.revocation import Ended, revoke
 from tenants.rls import TenantForeignKey, TenantOwned
 
 if TYPE_CHECKING:
@@ -15,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Grant(TenantOwned):
-    """What `member` allowed `agent` at `resource`. Without a member: what an admin allowed the agent to do for itself."""
+    """What `member` allowed `agent` at `resource`. Without a member: what an admin allowed it to do for itself."""
 
     class EndReason(models.TextChoices):
         REVOKED = "revoked"
@@ -29,16 +35,12 @@ class Grant(TenantOwned):
     member = TenantForeignKey(Member, models.PROTECT, related_name="grants", null=True)
     given_by = TenantForeignKey(Member, models.PROTECT, related_name="+")
     given_at = models.DateTimeField(default=now)
-    purpose = models.CharField(
-        max_length=200, blank=True, default=""
-    )  # in the agent's or the person's words
+    purpose = models.CharField(max_length=200, blank=True, default="")  # in the agent's or the person's words
     constraints = models.JSONField(default=dict, blank=True)
     expires_at = models.DateTimeField()
     ended_at = models.DateTimeField(null=True, blank=True)
     ended_by = TenantForeignKey(Member, models.PROTECT, related_name="+", null=True)
-    end_reason = models.CharField(
-        max_length=20, choices=EndReason.choices, blank=True, default=""
-    )
+    end_reason = models.CharField(max_length=20, choices=EndReason.choices, blank=True, default="")
     last_used_at = models.DateTimeField(null=True, blank=True)
 
     permissions: "RelatedManager[Permission]"
@@ -66,6 +68,77 @@ class Grant(TenantOwned):
         """Decided now: expiry is enforced when read, the sweep only tidies."""
         return self.ended_at is None and self.expires_at > now()
 
+    def revoke(self, *, by: Member) -> Ended:
+        """End this grant at once: its tokens are void, its open streams end, nothing else is touched."""
+        with transaction.atomic():
+            self._require_open()
+            return self.end(self.EndReason.REVOKED, Action.GRANT_REVOKED, actor=actor_of(by), by=by)
+
+    def replace(self, *, by: Member) -> Ended:
+        """Make room for the grant that takes this one's place; its tokens were for another agreement."""
+        return self.end(self.EndReason.REPLACED, Action.GRANT_REVOKED, actor=actor_of(by), by=by)
+
+    def expire(self, *, by: Actor) -> Ended:
+        """Tidy what counted for nothing already."""
+        return self.end(self.EndReason.EXPIRED, Action.GRANT_EXPIRED, actor=by, by=None)
+
+    def end(self, reason: "Grant.EndReason", action: Action, *, actor: Actor, by: Member | None) -> Ended:
+        """The one way in which a grant ends. In a transaction that holds its row."""
+        tokens = live_tokens(self.tenant_id, grant_id=self.id)
+        self.ended_at, self.ended_by, self.end_reason = now(), by, reason
+        self.save(update_fields=["ended_at", "ended_by", "end_reason"])
+        at = revoke(self.tenant_id, Revocation.Kind.GRANT, self.id)
+        self._record(action, actor, {"reason": reason.value, "tokens_ended": tokens})
+        return Ended(grants=1, tokens=tokens, at=at)
+
+    def narrow(
+        self, *, by: Member, permissions: Mapping[Scope, str] | None = None, expires_at: datetime | None = None
+    ) -> None:
+        """Allow less, or for a shorter time. What is not named stays; more is a new grant. Raises WrongState."""
+        with transaction.atomic():
+            self._require_open()
+            changed: dict[str, Any] = {}
+            if expires_at is not None and expires_at != self.expires_at:
+                if not now() < expires_at < self.expires_at:
+                    raise WrongState("Choose an end between now and the one this grant has.")
+                self.expires_at = expires_at
+                self.save(update_fields=["expires_at"])
+                changed["expires"] = expires_at.isoformat()
+            for scope, mode in (permissions or {}).items():
+                row = self.permissions.filter(scope=scope).first()
+                if row is None or row.mode == mode:
+                    continue
+                if _FREEDOM[mode] > _FREEDOM[row.mode]:
+                    raise WrongState(f"“{scope.words}” can only be narrowed here. To allow more, give a new grant.")
+                row.mode = mode
+                row.save(update_fields=["mode"])
+                changed[scope.name] = mode
+            if changed:
+                self._record(Action.GRANT_NARROWED, actor_of(by), {"changed": changed})
+                announce(self.tenant_id, "config", f"grants:{self.id}")
+
+    def _require_open(self) -> None:
+        self.ended_at = Grant.objects.select_for_update().values_list("ended_at", flat=True).get(pk=self.pk)
+        if self.ended_at is not None:
+            raise WrongState("This grant has ended already.")
+
+    def _record(self, action: Action, actor: Actor, details: dict[str, Any]) -> None:
+        record(
+            action,
+            tenant_id=self.tenant_id,
+            actor=actor,
+            agent_id=self.agent_id,
+            member_id=self.member_id,
+            grant_id=self.id,
+            resource_id=self.resource_id,
+            subject_kind="grant",
+            subject=str(self.id),
+            details=details,
+        )
+
+
+_FREEDOM = {"never": 0, "ask": 1, "always": 2}
+
 
 class Permission(TenantOwned):
     """One scope in a grant: always, ask me, or never (said once, kept, shown on the badge)."""
@@ -80,11 +153,7 @@ class Permission(TenantOwned):
     mode = models.CharField(max_length=10, choices=Mode.choices, default=Mode.ALWAYS)
 
     class Meta:
-        constraints = [
-            models.UniqueConstraint(
-                fields=["tenant", "grant", "scope"], name="one_permission_per_scope"
-            )
-        ]
+        constraints = [models.UniqueConstraint(fields=["tenant", "grant", "scope"], name="one_permission_per_scope")]
 
 
 class Approval(TenantOwned):
@@ -99,13 +168,9 @@ class Approval(TenantOwned):
 
     grant = TenantForeignKey(Grant, models.CASCADE, related_name="approvals")
     operation = models.CharField(max_length=200)
-    args = models.JSONField(
-        default=dict, blank=True
-    )  # what the person reads; hostile text
+    args = models.JSONField(default=dict, blank=True)  # what the person reads; hostile text
     args_hash = models.CharField(max_length=64)
-    state = models.CharField(
-        max_length=10, choices=State.choices, default=State.PENDING
-    )
+    state = models.CharField(max_length=10, choices=State.choices, default=State.PENDING)
     asked_at = models.DateTimeField(default=now)
     expires_at = models.DateTimeField()
     answered_at = models.DateTimeField(null=True, blank=True)
@@ -114,3 +179,38 @@ class Approval(TenantOwned):
 
     class Meta:
         indexes = [models.Index(fields=["tenant", "grant", "args_hash", "state"])]
+
+    @property
+    def is_open(self) -> bool:
+        return self.state == self.State.PENDING and self.expires_at > now()
+
+    def give(self, *, by: Member) -> None:
+        """Allow this one call, once, with exactly these arguments, until it expires."""
+        self._answer(self.State.GIVEN, Action.APPROVAL_GIVEN, by, "")
+
+    def refuse(self, *, by: Member, reason: str = "") -> None:
+        self._answer(self.State.REFUSED, Action.APPROVAL_REFUSED, by, reason)
+
+    def _answer(self, state: "Approval.State", action: Action, by: Member, reason: str) -> None:
+        with transaction.atomic():
+            now_is = Approval.objects.select_for_update().values_list("state", flat=True).get(pk=self.pk)
+            if now_is != self.State.PENDING or self.expires_at <= now():
+                raise WrongState("This question has been answered or has run out.")
+            if by.id != self.grant.member_id:
+                raise WrongState("Only the person this agent acts for can answer.")
+            self.state, self.answered_at, self.answered_by, self.reason = state, now(), by, reason[:200]
+            self.save(update_fields=["state", "answered_at", "answered_by", "reason"])
+            record(
+                action,
+                tenant_id=self.tenant_id,
+                actor=actor_of(by),
+                agent_id=self.grant.agent_id,
+                member_id=by.id,
+                grant_id=self.grant_id,
+                resource_id=self.grant.resource_id,
+                operation=self.operation,
+                subject_kind="approval",
+                subject=str(self.id),
+                args_hash=self.args_hash,
+                details={"reason": self.reason} if self.reason else None,
+            )

@@ -7,7 +7,7 @@ from tenants.rls import TenantOwned
 
 
 class SigningKey(TenantOwned):
-    """`kid` is the JWK thumbprint (RFC 7638). Published from creation until `unpublish_at`, signs while it is the newest active."""
+    """`kid` is the JWK thumbprint (RFC 7638). Published until `unpublish_at`, signs while it is the newest active."""
 
     kid = models.CharField(max_length=64)
     public_jwk = models.JSONField()
@@ -18,6 +18,4 @@ class SigningKey(TenantOwned):
     unpublish_at = models.DateTimeField(null=True, blank=True)  # verifies no more
 
     class Meta:
-        constraints = [
-            models.UniqueConstraint(fields=["tenant", "kid"], name="one_key_per_kid")
-        ]
+        constraints = [models.UniqueConstraint(fields=["tenant", "kid"], name="one_key_per_kid")]

@@ -1,13 +1,15 @@
 """Sealing secrets at rest: AES-256-GCM under a key ring outside the database.
 
-The associated data names tenant, row and purpose, so a ciphertext moved to another row does not open. The first key of the
-ring seals, all of them open: to rotate, put a new key first and seal again. Losing the ring stops what needs it, no more.
+The associated data names tenant, row and purpose, so a ciphertext moved to another row does not open. The first key of
+the ring seals, all of them open: to rotate, put a new key first and seal again. Losing the ring stops what needs it,
+no more.
 """
 
 import json
 import os
 import secrets
 from base64 import b64decode, b64encode
+from contextlib import suppress
 from functools import cache
 from uuid import UUID
 
@@ -34,26 +36,17 @@ def _ring() -> list[tuple[bytes, AESGCM]]:
             "key": b64encode(AESGCM.generate_key(256)).decode(),
         }
         fresh.write_text(json.dumps([key]))
-        try:
+        with suppress(FileExistsError):  # another process was first: its ring counts
             os.link(fresh, path)
-        except FileExistsError:
-            pass  # another process was first: its ring counts
         fresh.unlink()
-    return [
-        (bytes.fromhex(entry["id"]), AESGCM(b64decode(entry["key"])))
-        for entry in json.loads(path.read_text())
-    ]
+    return [(bytes.fromhex(entry["id"]), AESGCM(b64decode(entry["key"]))) for entry in json.loads(path.read_text())]
 
 
 def seal(plain: bytes, *, tenant_id: UUID, row_id: UUID, purpose: str) -> bytes:
     """Ciphertext: 4 bytes key id, 12 bytes nonce, AES-GCM output."""
     key_id, key = _ring()[0]
     nonce = os.urandom(12)
-    return (
-        key_id
-        + nonce
-        + key.encrypt(nonce, plain, _bound_to(tenant_id, row_id, purpose))
-    )
+    return key_id + nonce + key.encrypt(nonce, plain, _bound_to(tenant_id, row_id, purpose))
 
 
 def unseal(sealed: bytes, *, tenant_id: UUID, row_id: UUID, purpose: str) -> bytes:

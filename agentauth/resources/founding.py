@@ -28,9 +28,7 @@ MANAGEMENT_SCOPES = {
 def found_tenant(*, slug: str, name: str, owner_email: str, owner_name: str, actor: Actor) -> tuple[Tenant, Member]:
     """A tenant that can issue tokens. Raises ValidationError on a bad or taken slug."""
     with transaction.atomic():
-        tenant, owner = open_tenant(
-            slug=slug, name=name, owner_email=owner_email, owner_name=owner_name, actor=actor
-        )
+        tenant, owner = open_tenant(slug=slug, name=name, owner_email=owner_email, owner_name=owner_name, actor=actor)
         create_key(tenant.id, by=actor)
         _register_management(tenant, actor)
         return tenant, owner

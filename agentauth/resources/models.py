@@ -13,12 +13,8 @@ from tenants.rls import TenantForeignKey, TenantOwned, new_id
 if TYPE_CHECKING:
     from django.db.models.manager import RelatedManager
 
-RESOURCE_SLUG = RegexValidator(
-    r"^[a-z0-9][a-z0-9-]{0,38}\Z", "Use small letters, digits and hyphens, 39 at most."
-)
-SCOPE_NAME = RegexValidator(
-    r"^[a-zA-Z0-9_.:/-]{1,80}\Z", "Use letters, digits and _ . : / -"
-)
+RESOURCE_SLUG = RegexValidator(r"^[a-z0-9][a-z0-9-]{0,38}\Z", "Use small letters, digits and hyphens, 39 at most.")
+SCOPE_NAME = RegexValidator(r"^[a-zA-Z0-9_.:/-]{1,80}\Z", "Use letters, digits and _ . : / -")
 
 
 class Risk(models.TextChoices):
@@ -28,7 +24,7 @@ class Risk(models.TextChoices):
 
 
 class CatalogueEntry(models.Model):
-    """A resource that the operator offers to every tenant. It has no tenant; who adopts it gets a resource of their own."""
+    """A resource that the operator offers to every tenant. It has none; who adopts it gets a resource of their own."""
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     slug = models.CharField(max_length=39, unique=True, validators=[RESOURCE_SLUG])
@@ -42,7 +38,7 @@ class CatalogueEntry(models.Model):
 
 
 class Resource(TenantOwned):
-    """An API or MCP server behind the gateway. Its public URL there is the `resource` (RFC 8707) and the tokens' `aud`."""
+    """An API or MCP server behind the gateway. Its URL there is the `resource` (RFC 8707) and the tokens' `aud`."""
 
     class Kind(models.TextChoices):
         REST = "rest", "REST API"
@@ -65,24 +61,14 @@ class Resource(TenantOwned):
     description = models.CharField(max_length=300, blank=True, default="")
     kind = models.CharField(max_length=10, choices=Kind.choices)
     state = models.CharField(max_length=10, choices=State.choices, default=State.DRAFT)
-    upstream_url = models.CharField(
-        max_length=500
-    )  # base address; no trailing slash for rest, the endpoint for mcp
-    upstream_auth = models.CharField(
-        max_length=10, choices=UpstreamAuth.choices, default=UpstreamAuth.NONE
-    )
-    upstream_header = models.CharField(
-        max_length=60, blank=True, default=""
-    )  # header name, or the user name for basic
+    upstream_url = models.CharField(max_length=500)  # base address; no trailing slash for rest, the endpoint for mcp
+    upstream_auth = models.CharField(max_length=10, choices=UpstreamAuth.choices, default=UpstreamAuth.NONE)
+    upstream_header = models.CharField(max_length=60, blank=True, default="")  # header name, or the user name for basic
     sealed_credential = models.BinaryField(null=True)  # keys.ring, purpose "upstream"
     sends_assertion = models.BooleanField(default=True)
     document = models.TextField(blank=True, default="")  # the OpenAPI document as given
-    source = models.CharField(
-        max_length=500, blank=True, default=""
-    )  # where it came from: a URL, "pasted", "uploaded"
-    adopted_from = models.ForeignKey(
-        CatalogueEntry, models.PROTECT, null=True, related_name="+"
-    )
+    source = models.CharField(max_length=500, blank=True, default="")  # where it came from: a URL, "pasted", "uploaded"
+    adopted_from = models.ForeignKey(CatalogueEntry, models.PROTECT, null=True, related_name="+")
     created_at = models.DateTimeField(default=now)
     created_by = TenantForeignKey(Member, models.PROTECT, related_name="+", null=True)
     published_at = models.DateTimeField(null=True, blank=True)
@@ -92,11 +78,7 @@ class Resource(TenantOwned):
     operations: "RelatedManager[Operation]"
 
     class Meta:
-        constraints = [
-            models.UniqueConstraint(
-                fields=["tenant", "slug"], name="one_resource_per_slug"
-            )
-        ]
+        constraints = [models.UniqueConstraint(fields=["tenant", "slug"], name="one_resource_per_slug")]
 
     def __str__(self) -> str:
         return self.name
@@ -111,11 +93,7 @@ class Scope(TenantOwned):
     risk = models.CharField(max_length=10, choices=Risk.choices)
 
     class Meta:
-        constraints = [
-            models.UniqueConstraint(
-                fields=["tenant", "resource", "name"], name="one_scope_per_name"
-            )
-        ]
+        constraints = [models.UniqueConstraint(fields=["tenant", "resource", "name"], name="one_scope_per_name")]
 
     def __str__(self) -> str:
         return self.words
@@ -125,31 +103,17 @@ class Operation(TenantOwned):
     """One thing that can be called: method and path template, or an MCP tool. Without a scope nobody may call it."""
 
     resource = TenantForeignKey(Resource, models.CASCADE, related_name="operations")
-    key = models.CharField(
-        max_length=200
-    )  # "POST /rooms/{room}/enter" or the tool's name
+    key = models.CharField(max_length=200)  # "POST /rooms/{room}/enter" or the tool's name
     method = models.CharField(max_length=10, blank=True, default="")
     path = models.CharField(max_length=180, blank=True, default="")
     tool = models.CharField(max_length=128, blank=True, default="")
-    summary = models.CharField(
-        max_length=300, blank=True, default=""
-    )  # the server's own words: hostile text
-    scope = TenantForeignKey(
-        Scope, models.SET_NULL, related_name="operations", null=True, blank=True
-    )
-    digest = models.CharField(
-        max_length=64, blank=True, default=""
-    )  # of a tool's definition, to notice a change
-    changed_at = models.DateTimeField(
-        null=True, blank=True
-    )  # differs from what was published: held until reviewed
+    summary = models.CharField(max_length=300, blank=True, default="")  # the server's own words: hostile text
+    scope = TenantForeignKey(Scope, models.SET_NULL, related_name="operations", null=True, blank=True)
+    digest = models.CharField(max_length=64, blank=True, default="")  # of a tool's definition, to notice a change
+    changed_at = models.DateTimeField(null=True, blank=True)  # differs from what was published: held until reviewed
 
     class Meta:
-        constraints = [
-            models.UniqueConstraint(
-                fields=["tenant", "resource", "key"], name="one_operation_per_key"
-            )
-        ]
+        constraints = [models.UniqueConstraint(fields=["tenant", "resource", "key"], name="one_operation_per_key")]
 
 
 class Ceiling(TenantOwned):
@@ -159,8 +123,4 @@ class Ceiling(TenantOwned):
     scope = TenantForeignKey(Scope, models.CASCADE, related_name="+")
 
     class Meta:
-        constraints = [
-            models.UniqueConstraint(
-                fields=["tenant", "agent", "scope"], name="one_ceiling_per_scope"
-            )
-        ]
+        constraints = [models.UniqueConstraint(fields=["tenant", "agent", "scope"], name="one_ceiling_per_scope")]

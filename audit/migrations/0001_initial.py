@@ -2,9 +2,10 @@
 
 import django.db.models.deletion
 import django.utils.timezone
+from django.db import migrations, models
+
 import audit.partitions
 import tenants.rls
-from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
@@ -32,7 +33,7 @@ class Migration(migrations.Migration):
                     models.ForeignKey(
                         db_index=False,
                         on_delete=django.db.models.deletion.PROTECT,
-                        related_name="+",
+                        related_name="events",
                         to="tenants.tenant",
                     ),
                 ),
@@ -155,7 +156,7 @@ class Migration(migrations.Migration):
                     models.ForeignKey(
                         db_index=False,
                         on_delete=django.db.models.deletion.PROTECT,
-                        related_name="+",
+                        related_name="exports",
                         to="tenants.tenant",
                     ),
                 ),
@@ -211,11 +212,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 "db_table": "audit_leaf",
-                "constraints": [
-                    models.UniqueConstraint(
-                        fields=("tenant", "event_id"), name="one_leaf_an_event"
-                    )
-                ],
+                "constraints": [models.UniqueConstraint(fields=("tenant", "event_id"), name="one_leaf_an_event")],
             },
         ),
         migrations.RunPython(audit.partitions.create, elidable=False),

@@ -3,9 +3,10 @@
 import django.core.validators
 import django.db.models.deletion
 import django.utils.timezone
-import tenants.rls
 from django.conf import settings
 from django.db import migrations, models
+
+import tenants.rls
 
 
 class Migration(migrations.Migration):
@@ -20,9 +21,7 @@ class Migration(migrations.Migration):
                 ("password", models.CharField(max_length=128, verbose_name="password")),
                 (
                     "last_login",
-                    models.DateTimeField(
-                        blank=True, null=True, verbose_name="last login"
-                    ),
+                    models.DateTimeField(blank=True, null=True, verbose_name="last login"),
                 ),
                 (
                     "id",
@@ -35,9 +34,7 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "email",
-                    models.EmailField(
-                        max_length=254, unique=True, verbose_name="e-mail address"
-                    ),
+                    models.EmailField(max_length=254, unique=True, verbose_name="e-mail address"),
                 ),
                 ("name", models.CharField(max_length=120)),
                 ("is_active", models.BooleanField(default=True)),
@@ -120,7 +117,7 @@ class Migration(migrations.Migration):
                     models.ForeignKey(
                         db_index=False,
                         on_delete=django.db.models.deletion.PROTECT,
-                        related_name="+",
+                        related_name="members",
                         to="tenants.tenant",
                     ),
                 ),
@@ -131,9 +128,7 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "token_hash",
-                    models.BinaryField(
-                        max_length=32, primary_key=True, serialize=False
-                    ),
+                    models.BinaryField(max_length=32, primary_key=True, serialize=False),
                 ),
                 ("created_at", models.DateTimeField(default=django.utils.timezone.now)),
                 ("expires_at", models.DateTimeField()),
@@ -192,7 +187,7 @@ class Migration(migrations.Migration):
                     models.ForeignKey(
                         db_index=False,
                         on_delete=django.db.models.deletion.PROTECT,
-                        related_name="+",
+                        related_name="invitations",
                         to="tenants.tenant",
                     ),
                 ),
@@ -235,7 +230,7 @@ class Migration(migrations.Migration):
                     models.ForeignKey(
                         db_index=False,
                         on_delete=django.db.models.deletion.PROTECT,
-                        related_name="+",
+                        related_name="revocations",
                         to="tenants.tenant",
                     ),
                 ),
@@ -251,9 +246,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name="member",
-            constraint=models.UniqueConstraint(
-                fields=("tenant", "user"), name="one_membership_each"
-            ),
+            constraint=models.UniqueConstraint(fields=("tenant", "user"), name="one_membership_each"),
         ),
         tenants.rls.SecureTables(sequencer_rights={"tenants_tenant": "SELECT"}),
         migrations.RunSQL(

@@ -30,7 +30,5 @@ class Migration(migrations.Migration):
             )
             for table in TABLES
         ),
-        migrations.RunSQL(
-            f"GRANT SELECT ON django_migrations TO {APP_ROLE}", migrations.RunSQL.noop
-        ),
+        migrations.RunSQL(f"GRANT SELECT ON django_migrations TO {APP_ROLE}", migrations.RunSQL.noop),
     ]

@@ -2,8 +2,9 @@
 
 import django.db.models.deletion
 import django.utils.timezone
-import tenants.rls
 from django.db import migrations, models
+
+import tenants.rls
 
 
 class Migration(migrations.Migration):
@@ -136,7 +137,7 @@ class Migration(migrations.Migration):
                     models.ForeignKey(
                         db_index=False,
                         on_delete=django.db.models.deletion.PROTECT,
-                        related_name="+",
+                        related_name="agents",
                         to="tenants.tenant",
                     ),
                 ),
@@ -156,9 +157,7 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "kind",
-                    models.CharField(
-                        choices=[("secret", "Secret"), ("key", "Key")], max_length=10
-                    ),
+                    models.CharField(choices=[("secret", "Secret"), ("key", "Key")], max_length=10),
                 ),
                 ("secret_hash", models.BinaryField(max_length=32, null=True)),
                 ("hint", models.CharField(blank=True, default="", max_length=8)),
@@ -192,7 +191,7 @@ class Migration(migrations.Migration):
                     models.ForeignKey(
                         db_index=False,
                         on_delete=django.db.models.deletion.PROTECT,
-                        related_name="+",
+                        related_name="credentials",
                         to="tenants.tenant",
                     ),
                 ),
@@ -210,9 +209,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name="agent",
-            constraint=models.UniqueConstraint(
-                fields=("tenant", "client_id"), name="one_agent_per_client_id"
-            ),
+            constraint=models.UniqueConstraint(fields=("tenant", "client_id"), name="one_agent_per_client_id"),
         ),
         tenants.rls.SecureTables(),
     ]

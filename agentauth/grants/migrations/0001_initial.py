@@ -2,8 +2,9 @@
 
 import django.db.models.deletion
 import django.utils.timezone
-import tenants.rls
 from django.db import migrations, models
+
+import tenants.rls
 
 
 class Migration(migrations.Migration):
@@ -101,7 +102,7 @@ class Migration(migrations.Migration):
                     models.ForeignKey(
                         db_index=False,
                         on_delete=django.db.models.deletion.PROTECT,
-                        related_name="+",
+                        related_name="grants",
                         to="tenants.tenant",
                     ),
                 ),
@@ -155,7 +156,7 @@ class Migration(migrations.Migration):
                     models.ForeignKey(
                         db_index=False,
                         on_delete=django.db.models.deletion.PROTECT,
-                        related_name="+",
+                        related_name="approvals",
                         to="tenants.tenant",
                     ),
                 ),
@@ -217,7 +218,7 @@ class Migration(migrations.Migration):
                     models.ForeignKey(
                         db_index=False,
                         on_delete=django.db.models.deletion.PROTECT,
-                        related_name="+",
+                        related_name="permissions",
                         to="tenants.tenant",
                     ),
                 ),
@@ -256,9 +257,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name="permission",
-            constraint=models.UniqueConstraint(
-                fields=("tenant", "grant", "scope"), name="one_permission_per_scope"
-            ),
+            constraint=models.UniqueConstraint(fields=("tenant", "grant", "scope"), name="one_permission_per_scope"),
         ),
         tenants.rls.SecureTables(),
     ]

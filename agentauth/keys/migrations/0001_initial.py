@@ -2,8 +2,9 @@
 
 import django.db.models.deletion
 import django.utils.timezone
-import tenants.rls
 from django.db import migrations, models
+
+import tenants.rls
 
 
 class Migration(migrations.Migration):
@@ -38,17 +39,13 @@ class Migration(migrations.Migration):
                     models.ForeignKey(
                         db_index=False,
                         on_delete=django.db.models.deletion.PROTECT,
-                        related_name="+",
+                        related_name="signingkeys",
                         to="tenants.tenant",
                     ),
                 ),
             ],
             options={
-                "constraints": [
-                    models.UniqueConstraint(
-                        fields=("tenant", "kid"), name="one_key_per_kid"
-                    )
-                ],
+                "constraints": [models.UniqueConstraint(fields=("tenant", "kid"), name="one_key_per_kid")],
             },
         ),
         tenants.rls.SecureTables(),

@@ -2,8 +2,9 @@
 
 import django.db.models.deletion
 import django.utils.timezone
-import tenants.rls
 from django.db import migrations, models
+
+import tenants.rls
 
 
 class Migration(migrations.Migration):
@@ -81,22 +82,14 @@ class Migration(migrations.Migration):
                     models.ForeignKey(
                         db_index=False,
                         on_delete=django.db.models.deletion.PROTECT,
-                        related_name="+",
+                        related_name="authorizationcodes",
                         to="tenants.tenant",
                     ),
                 ),
             ],
             options={
-                "indexes": [
-                    models.Index(
-                        fields=["expires_at"], name="oauth_autho_expires_9bd032_idx"
-                    )
-                ],
-                "constraints": [
-                    models.UniqueConstraint(
-                        fields=("tenant", "code_hash"), name="one_code_per_hash"
-                    )
-                ],
+                "indexes": [models.Index(fields=["expires_at"], name="oauth_autho_expires_9bd032_idx")],
+                "constraints": [models.UniqueConstraint(fields=("tenant", "code_hash"), name="one_code_per_hash")],
             },
         ),
         migrations.CreateModel(
@@ -152,7 +145,7 @@ class Migration(migrations.Migration):
                     models.ForeignKey(
                         db_index=False,
                         on_delete=django.db.models.deletion.PROTECT,
-                        related_name="+",
+                        related_name="refreshtokens",
                         to="tenants.tenant",
                     ),
                 ),
@@ -196,21 +189,15 @@ class Migration(migrations.Migration):
                     models.ForeignKey(
                         db_index=False,
                         on_delete=django.db.models.deletion.PROTECT,
-                        related_name="+",
+                        related_name="spentonces",
                         to="tenants.tenant",
                     ),
                 ),
             ],
             options={
-                "indexes": [
-                    models.Index(
-                        fields=["expires_at"], name="oauth_spent_expires_f9ed56_idx"
-                    )
-                ],
+                "indexes": [models.Index(fields=["expires_at"], name="oauth_spent_expires_f9ed56_idx")],
                 "constraints": [
-                    models.UniqueConstraint(
-                        fields=("tenant", "kind", "value_hash"), name="spent_only_once"
-                    )
+                    models.UniqueConstraint(fields=("tenant", "kind", "value_hash"), name="spent_only_once")
                 ],
             },
         ),

@@ -3,8 +3,9 @@
 import django.core.validators
 import django.db.models.deletion
 import django.utils.timezone
-import tenants.rls
 from django.db import migrations, models
+
+import tenants.rls
 
 
 class Migration(migrations.Migration):
@@ -154,7 +155,7 @@ class Migration(migrations.Migration):
                     models.ForeignKey(
                         db_index=False,
                         on_delete=django.db.models.deletion.PROTECT,
-                        related_name="+",
+                        related_name="resources",
                         to="tenants.tenant",
                     ),
                 ),
@@ -210,7 +211,7 @@ class Migration(migrations.Migration):
                     models.ForeignKey(
                         db_index=False,
                         on_delete=django.db.models.deletion.PROTECT,
-                        related_name="+",
+                        related_name="scopes",
                         to="tenants.tenant",
                     ),
                 ),
@@ -240,7 +241,7 @@ class Migration(migrations.Migration):
                     models.ForeignKey(
                         db_index=False,
                         on_delete=django.db.models.deletion.PROTECT,
-                        related_name="+",
+                        related_name="operations",
                         to="tenants.tenant",
                     ),
                 ),
@@ -292,7 +293,7 @@ class Migration(migrations.Migration):
                     models.ForeignKey(
                         db_index=False,
                         on_delete=django.db.models.deletion.PROTECT,
-                        related_name="+",
+                        related_name="ceilings",
                         to="tenants.tenant",
                     ),
                 ),
@@ -309,29 +310,19 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name="resource",
-            constraint=models.UniqueConstraint(
-                fields=("tenant", "slug"), name="one_resource_per_slug"
-            ),
+            constraint=models.UniqueConstraint(fields=("tenant", "slug"), name="one_resource_per_slug"),
         ),
         migrations.AddConstraint(
             model_name="scope",
-            constraint=models.UniqueConstraint(
-                fields=("tenant", "resource", "name"), name="one_scope_per_name"
-            ),
+            constraint=models.UniqueConstraint(fields=("tenant", "resource", "name"), name="one_scope_per_name"),
         ),
         migrations.AddConstraint(
             model_name="operation",
-            constraint=models.UniqueConstraint(
-                fields=("tenant", "resource", "key"), name="one_operation_per_key"
-            ),
+            constraint=models.UniqueConstraint(fields=("tenant", "resource", "key"), name="one_operation_per_key"),
         ),
         migrations.AddConstraint(
             model_name="ceiling",
-            constraint=models.UniqueConstraint(
-                fields=("tenant", "agent", "scope"), name="one_ceiling_per_scope"
-            ),
+            constraint=models.UniqueConstraint(fields=("tenant", "agent", "scope"), name="one_ceiling_per_scope"),
         ),
-        tenants.rls.SecureTables(
-            app_rights={"resources_catalogueentry": "SELECT, INSERT, UPDATE"}
-        ),
+        tenants.rls.SecureTables(app_rights={"resources_catalogueentry": "SELECT, INSERT, UPDATE"}),
     ]
