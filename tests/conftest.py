@@ -24,6 +24,7 @@ import django  # noqa: E402
 django.setup()  # pytest-django does it only for settings named in its own options
 
 from tests.database import ALIASES, Cleaner, TestServer  # noqa: E402  # the environment comes first
+from tests.stack import Stack  # noqa: E402
 
 
 def pytest_unconfigure() -> None:
@@ -78,6 +79,27 @@ def django_db_setup(postgres_server: TestServer, django_db_blocker: pytest.Fixtu
         yield Cleaner(postgres_server, name)
         for connection in connections.all():
             connection.close()
+
+
+@pytest.fixture(scope="session")
+def migrated_database(postgres_server: TestServer, django_db_setup: Cleaner) -> str:
+    """Another clone of the migrated template, for whoever needs one that Django here does not use."""
+
+    def already(_name: str) -> None:
+        raise AssertionError("django_db_setup has made the template")
+
+    return postgres_server.new_database(already)
+
+
+@pytest.fixture(scope="session")
+def stack(postgres_server: TestServer, migrated_database: str) -> Iterator[Stack]:
+    """All processes of AgentAuth with the demo's data, started once."""
+    running = Stack(postgres_server, migrated_database)
+    try:
+        running.start()
+        yield running
+    finally:
+        running.stop()
 
 
 @pytest.fixture(autouse=True)
