@@ -102,6 +102,24 @@ def stack(postgres_server: TestServer, migrated_database: str) -> Iterator[Stack
         running.stop()
 
 
+@pytest.fixture(scope="session")
+def browser_type_launch_args(browser_type_launch_args: dict[str, object]) -> dict[str, object]:
+    """The Chromium that bin/test has found or installed; without bin/test, the system's."""
+    told = os.environ.get("AGENTAUTH_TEST_CHROMIUM")
+    path = told or next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
+    assert path, "no Chromium: run bin/test, which installs one, or set AGENTAUTH_TEST_CHROMIUM"
+    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium refuses its sandbox to root
+    return {**browser_type_launch_args, "executable_path": path, "args": sandbox}
+
+
+@pytest.fixture(scope="session")
+def node() -> str:
+    """The Node that bin/test has found or installed; its packages are in tests/node/node_modules."""
+    path = os.environ.get("AGENTAUTH_TEST_NODE") or shutil.which("node")
+    assert path, "no Node: run bin/test, which installs one, or set AGENTAUTH_TEST_NODE"
+    return path
+
+
 @pytest.fixture(autouse=True)
 def _clean_database(request: pytest.FixtureRequest) -> Iterator[None]:
     """After a test that commits, put the database back. Set up first, so torn down last."""

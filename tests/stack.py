@@ -124,7 +124,7 @@ class Stack:
     def sql(self, query: str, arguments: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """What the database says, seen by a superuser: past all row-level security."""
         with psycopg.connect(self.database_dsn, autocommit=True) as connection:
-            cursor = connection.execute(query, arguments)  # type: ignore[call-overload]
+            cursor = connection.execute(query, arguments)
             return cursor.fetchall() if cursor.description else []
 
     def output(self) -> str:
