@@ -1,6 +1,7 @@
 """Every knob, read once, typed. Nothing else in the project reads the environment.
 
-A value comes from the environment (`AGENTAUTH_…`, plus the customary `DATABASE_URL` and `REDIS_URL`); a secret may come from a file named by `…_FILE`. Everything has a default that is safe on one machine.
+A value comes from the environment (`AGENTAUTH_…`, plus the customary `DATABASE_URL` and `REDIS_URL`); a secret
+may come from a file named by `…_FILE`. Everything has a default that is safe on one machine.
 """
 
 import os
@@ -33,10 +34,10 @@ class Knobs(BaseSettings):
     debug: bool = False
 
     # Where the truth lives; empty means the embedded servers
-    database_url: str = Field("", validation_alias="DATABASE_URL")
+    database_url: str = Field(default="", validation_alias="DATABASE_URL")
     database_app_url: str = ""
     database_sequencer_url: str = ""
-    redis_url: str = Field("", validation_alias="REDIS_URL")
+    redis_url: str = Field(default="", validation_alias="REDIS_URL")
 
     # Hosts at private addresses that tenants may nevertheless reach, as `host` or `host:port`
     allowed_hosts_outbound: Annotated[list[str], NoDecode] = []

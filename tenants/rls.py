@@ -144,7 +144,7 @@ class SecureTables(Operation):
         table = model._meta.db_table
         for field in model._meta.local_fields:
             if isinstance(field, TenantForeignKey):
-                other = field.related_model._meta.db_table  # type: ignore[union-attr]
+                other = field.related_model._meta.db_table
                 yield (
                     f'ALTER TABLE "{table}" ADD CONSTRAINT "{table}_{field.column}_own" '
                     f'FOREIGN KEY (tenant_id, "{field.column}") REFERENCES "{other}" (tenant_id, id) '

@@ -1,4 +1,4 @@
-"""The fixed cast: Acme with Ada (owner), Matt (member), Cora (auditor); Globex with Gus, who must see nothing of Acme."""
+"""The fixed cast: Acme with Ada (owner), Matt (member), Cora (auditor); Globex with Gus, who sees nothing of Acme."""
 
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -36,7 +36,7 @@ class House:
     tenant: Tenant
     owner: Member
     members: dict[str, Member] = field(default_factory=dict)
-    office: Resource | None = None
+    office: Resource = field(init=False)  # Globex has none
 
     def scope(self, name: str) -> Scope:
         return Scope.objects.get(tenant=self.tenant, resource=self.office, name=name)
@@ -106,7 +106,6 @@ def assistant(house: House, **changes: object) -> Agent:
 
 def matts_grant(house: House, agent: Agent, *, days: int = 30, **modes: str) -> Grant:
     """Matt's grant at the office: rooms:read and meeting:enter always, rooms:book on asking, finance never."""
-    assert house.office is not None
     chosen = {
         "rooms:read": "always",
         "rooms:book": "ask",

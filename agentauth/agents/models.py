@@ -1,7 +1,7 @@
 """Agent and its credentials."""
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -16,9 +16,6 @@ from tenants.models import Member, Revocation
 from tenants.notice import announce
 from tenants.revocation import Ended, lift, revoke
 from tenants.rls import TenantForeignKey, TenantOwned
-
-if TYPE_CHECKING:
-    from django.db.models.manager import RelatedManager
 
 RISKS = ("read", "change", "dangerous")  # in rising order
 
@@ -73,9 +70,6 @@ class Agent(TenantOwned):
     jwks_uri = models.CharField(max_length=500, blank=True, default="")
     document_fetched_at = models.DateTimeField(null=True, blank=True)
     document_fresh_until = models.DateTimeField(null=True, blank=True)
-
-    credentials: "RelatedManager[Credential]"
-    ceiling: "RelatedManager[models.Model]"
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["tenant", "client_id"], name="one_agent_per_client_id")]

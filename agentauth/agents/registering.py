@@ -54,7 +54,7 @@ def register_agent(
     if owner.tenant_id != tenant.id or not owner.is_active:
         raise ValidationError({"owner": "The owner must be an active member."})
     agent_id = new_id()
-    number = (tenant.agents.aggregate(last=Max("number"))["last"] or 0) + 1  # type: ignore[attr-defined]
+    number = (tenant.agents.aggregate(last=Max("number"))["last"] or 0) + 1
     agent = Agent(
         id=agent_id,
         tenant=tenant,

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.db import models, transaction
 from django.utils.timezone import now
@@ -15,9 +15,6 @@ from tenants.models import Member, Revocation
 from tenants.notice import announce
 from tenants.revocation import Ended, revoke
 from tenants.rls import TenantForeignKey, TenantOwned
-
-if TYPE_CHECKING:
-    from django.db.models.manager import RelatedManager
 
 
 class Grant(TenantOwned):
@@ -42,8 +39,6 @@ class Grant(TenantOwned):
     ended_by = TenantForeignKey(Member, models.PROTECT, related_name="+", null=True)
     end_reason = models.CharField(max_length=20, choices=EndReason.choices, blank=True, default="")
     last_used_at = models.DateTimeField(null=True, blank=True)
-
-    permissions: "RelatedManager[Permission]"
 
     class Meta:
         constraints = [

@@ -49,7 +49,7 @@ def seal(plain: bytes, *, tenant_id: UUID, row_id: UUID, purpose: str) -> bytes:
     return key_id + nonce + key.encrypt(nonce, plain, _bound_to(tenant_id, row_id, purpose))
 
 
-def unseal(sealed: bytes, *, tenant_id: UUID, row_id: UUID, purpose: str) -> bytes:
+def unseal(sealed: "bytes | memoryview[int]", *, tenant_id: UUID, row_id: UUID, purpose: str) -> bytes:
     """The plaintext, or RingError when key, tenant, row or purpose is another."""
     key_id, nonce, box = bytes(sealed[:4]), bytes(sealed[4:16]), bytes(sealed[16:])
     for known, key in _ring():

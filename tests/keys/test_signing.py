@@ -13,7 +13,7 @@ from tests.cast import CAST, acme, globex
 pytestmark = pytest.mark.django_db
 
 
-def verified(token: str, tenant_id: object) -> dict:
+def verified(token, tenant_id):
     jwk = signing.public_keys(tenant_id)[jwt.get_unverified_header(token)["kid"]]
     return jwt.decode(token, jwt.PyJWK(jwk), algorithms=["ES256"], options={"verify_aud": False})
 
@@ -59,8 +59,8 @@ def test_the_private_part_is_sealed_to_its_row():
         ring.unseal(key.sealed_private, tenant_id=house.tenant.id, row_id=new_id(), purpose=signing.PURPOSE)
     with pytest.raises(ring.RingError):
         ring.unseal(key.sealed_private, tenant_id=house.tenant.id, row_id=key.id, purpose="upstream")
+    broken = bytes(key.sealed_private[:-1]) + bytes([key.sealed_private[-1] ^ 1])
     with pytest.raises(ring.RingError):
-        broken = bytes(key.sealed_private[:-1]) + bytes([key.sealed_private[-1] ^ 1])
         ring.unseal(broken, tenant_id=house.tenant.id, row_id=key.id, purpose=signing.PURPOSE)
 
 
