@@ -150,9 +150,7 @@ def _consistency(first: int, start: int, end: int, subtree: Subtree, *, known: b
         yield subtree(start, middle)
 
 
-def verify_consistency(
-    first: int, second: int, path: Sequence[bytes], first_root: bytes, second_root: bytes
-) -> None:
+def verify_consistency(first: int, second: int, path: Sequence[bytes], first_root: bytes, second_root: bytes) -> None:
     """Raise ProofError unless the second tree only grew from the first (RFC 9162 §2.1.4.2)."""
     if not 0 < first <= second:
         raise ProofError(f"a tree of {first} leaves cannot have grown to {second}")

@@ -28,7 +28,7 @@ IDLE_SECONDS = 0.15
 STANDBY_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 5.0
 HALT_SECONDS = 30.0  # after which a tenant whose log is broken is looked at again
-_LEADER = 0x61756469745F736571  # the advisory lock: "audit_seq"
+_LEADER = 0x6175646974736571  # the advisory lock: "auditseq"
 
 Connection = psycopg.Connection[Any]
 Row = tuple[Any, ...]
