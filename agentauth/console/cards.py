@@ -12,18 +12,12 @@ from django.utils.timezone import now
 from agentauth.agents.badge import verification_line
 from agentauth.agents.models import Agent
 from agentauth.console.allowing import RISK_ORDER
+from agentauth.console.badges import Chip
 from agentauth.grants.models import Grant, Permission
 from audit.actions import Action
 from audit.models import Event
 
 DID = (Action.CALL_ALLOWED, Action.CALL_REFUSED, Action.CALL_ASKED)  # a finished call is told with its beginning
-
-
-@dataclass(frozen=True, slots=True)
-class Chip:
-    words: str
-    risk: str
-    says: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +46,24 @@ class Card:
     @property
     def is_live(self) -> bool:
         return self.grant.is_live
+
+    @property
+    def ended_at(self) -> datetime:
+        """When it ended, by somebody's hand or by itself."""
+        ended: datetime = self.grant.ended_at or self.grant.expires_at
+        return min(ended, self.grant.expires_at)
+
+    @property
+    def ended_words(self) -> str:
+        by = self.grant.ended_by
+        words = {
+            Grant.EndReason.REPLACED: "A newer badge took its place",
+            Grant.EndReason.MEMBER_LEFT: "Ended when you left",
+            Grant.EndReason.AGENT_RETIRED: "The agent was retired",
+        }
+        if self.grant.end_reason == Grant.EndReason.REVOKED and by is not None:
+            return "Revoked by you" if by.id == self.grant.member_id else f"Revoked by {by.name}"
+        return words.get(self.grant.end_reason, "Ran out by itself")
 
     @property
     def stopped_agent(self) -> bool:

@@ -1,7 +1,7 @@
 """My agents: what I have allowed, what was done for me, taking it back. For every member, about themselves only."""
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, timedelta
 from typing import Any
@@ -19,7 +19,8 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from agentauth.agents.models import Agent, WrongState
 from agentauth.console.allowing import UNTIL, groups, narrow_rows, narrower, read_permissions, read_until, shorter
 from agentauth.console.cards import DID, cards
-from agentauth.console.telling import tell
+from agentauth.console.telling import Line, tell
+from agentauth.console.templatetags.look import day
 from agentauth.grants.granting import NotGrantable, give, live_grant, offerable
 from agentauth.grants.models import Grant
 from agentauth.resources.models import Resource
@@ -44,6 +45,10 @@ class Stopped:
     still_listening: bool
     event_id: UUID | None
 
+    @property
+    def seconds_words(self) -> str:
+        return f"{max(self.seconds, 0.1):.1f} s"
+
 
 @require_GET
 @tenant_page
@@ -53,7 +58,7 @@ def my_agents(request: TenantRequest) -> HttpResponse:
     page = {
         "cards": cards(live),
         "ended": cards(list(ended.order_by("-id")[:ENDED_SHOWN])),
-        "lines": tell(request.tenant, list(_did(request)[:7])),
+        "days": by_day(tell(request.tenant, list(_did(request)[:7]))),
         "stopped": _stopped(request, request.GET.get("ended", "")),
     }
     return render(request, "console/my/agents.html", page)
@@ -267,20 +272,30 @@ def _did_page(request: TenantRequest, grant: Grant | None) -> HttpResponse:
     older = "?" + urlencode({"before": str(shown[PAGE - 1].id)}) if len(shown) > PAGE else ""
     page = {
         "card": cards([grant])[0] if grant else None,
-        "lines": tell(request.tenant, shown[:PAGE]),
+        "days": by_day(tell(request.tenant, shown[:PAGE])),
         "page": {"next": older, "previous": request.path if before else ""},
     }
     return render(request, "console/my/did.html", page)
+
+
+def by_day(lines: Iterable[Line]) -> list[tuple[str, list[Line]]]:
+    """Lines under the day they belong to: today, yesterday, 20 Nov 2026."""
+    today = now().date()
+    names = {today: "Today", today - timedelta(days=1): "Yesterday"}
+    found: dict[str, list[Line]] = {}
+    for line in lines:
+        found.setdefault(names.get(line.at.date()) or day(line.at), []).append(line)
+    return list(found.items())
 
 
 def _told(request: TenantRequest, events: list[Event]) -> Iterator[list[str]]:
     for event, line in zip(events, tell(request.tenant, events), strict=True):
         yield [
             event.at.astimezone(UTC).isoformat(timespec="milliseconds"),
-            str(line.agent or ""),
-            str(line.words),
+            line.who,
+            " ".join(part for part in (line.verb, line.what) if part),
             event.decision,
-            str(line.because or ""),
+            line.because,
             str(event.id),
         ]
 
