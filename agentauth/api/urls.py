@@ -1,3 +1,27 @@
-from django.urls import URLPattern, URLResolver
+"""The REST API's map: a line for each view, one tenant in every address of a noun."""
 
-urlpatterns: list[URLPattern | URLResolver] = []
+from django.urls import URLPattern, URLResolver, include, path, re_path
+
+from agentauth.api import agents, grants, reference
+
+nouns: list[URLPattern | URLResolver] = [
+    path("/agents", agents.Agents.as_view()),
+    path("/agents/<uuid:agent>", agents.OneAgent.as_view()),
+    path("/agents/<uuid:agent>/suspend", agents.SuspendAgent.as_view()),
+    path("/agents/<uuid:agent>/let-back", agents.LetAgentBack.as_view()),
+    path("/agents/<uuid:agent>/retire", agents.RetireAgent.as_view()),
+    path("/agents/<uuid:agent>/approve", agents.ApproveAgent.as_view()),
+    path("/agents/<uuid:agent>/credentials", agents.AgentCredentials.as_view()),
+    path("/agents/<uuid:agent>/credentials/<uuid:credential>/retire", agents.RetireCredential.as_view()),
+    path("/grants", grants.Grants.as_view()),
+    path("/grants/<uuid:grant>", grants.OneGrant.as_view()),
+    path("/grants/<uuid:grant>/revoke", grants.RevokeGrant.as_view()),
+]
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("openapi.json", reference.Document.as_view(), name="api_document"),
+    path("docs/", reference.docs, name="api_docs"),
+    path("problems/", reference.problems, name="api_problems"),
+    path("tenants/<slug:tenant>", include(nouns)),
+    re_path(r"^.*\Z", reference.Nowhere.as_view()),
+]

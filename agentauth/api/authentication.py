@@ -1,0 +1,260 @@
+"""Who calls: a bearer token (RFC 6750, RFC 9068) of this tenant's own issuer for its management address.
+
+Everything that can end is asked of the database on every request: revocations, the agent's state, the grant, the
+person's membership. A token alone opens nothing.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, ClassVar
+from uuid import UUID
+
+import jwt
+import orjson
+from django.conf import settings
+from django.db.models import Q
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.permissions import BasePermission
+from rest_framework.request import Request
+
+from agentauth.agents.models import Agent
+from agentauth.api.problems import Problem
+from agentauth.grants.approvals import spend
+from agentauth.grants.models import Grant, Permission
+from agentauth.keys.addresses import issuer, management_url
+from agentauth.keys.signing import public_keys
+from agentauth.resources.ceilings import may_ever
+from agentauth.resources.models import Resource
+from audit.record import Actor
+from tenants.models import Member, Revocation, Role, Tenant
+
+if TYPE_CHECKING:  # DRF's views import this module through the settings
+    from rest_framework.views import APIView
+
+_REQUIRED = ["iss", "sub", "aud", "client_id", "scope", "exp", "iat", "jti", "grant_id"]
+_MAX_LENGTH = 8192
+_CONVERTER = re.compile(r"<(?:[a-z]+:)?([a-z_]+)>")
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The agent that calls, and the person it acts for; `member` is None when it acts for itself."""
+
+    tenant: Tenant
+    agent: Agent
+    member: Member | None
+    grant: Grant
+    scopes: frozenset[str]
+    jti: str
+
+    is_authenticated: ClassVar[bool] = True  # asked by DRF
+
+    @property
+    def actor(self) -> Actor:
+        return Actor("member", str(self.member.id)) if self.member else Actor("agent", str(self.agent.id))
+
+    @property
+    def person(self) -> Member:
+        """On whose authority it acts: the member it acts for, or the admin who let it act for itself."""
+        return self.member or self.grant.given_by  # type: ignore[no-any-return]  # a Member
+
+    @property
+    def sees_only_own(self) -> bool:
+        return self.member is not None and self.member.role == Role.MEMBER
+
+
+def caller_of(request: Request) -> Caller:
+    """Who `TenantBearer` found."""
+    caller = request.user
+    if not isinstance(caller, Caller):
+        raise TypeError("no caller behind this door")
+    return caller
+
+
+class TenantBearer(BaseAuthentication):
+    """`Authorization: Bearer …`, exactly once, nowhere else. Behind the tenant's door (`door.py`)."""
+
+    def authenticate(self, request: Request) -> tuple[Caller, str]:
+        tenant: Tenant = request._request.tenant  # put there by the door
+        token = _bearer(request)
+        if token is None:
+            raise challenge("no-token", "Send a bearer token of this tenant's issuer.", tenant)
+        claims = _verified(token, tenant)
+        return _caller(claims, tenant), token
+
+    def authenticate_header(self, request: Request) -> str:
+        return "Bearer"
+
+
+class HasManagementScope(BasePermission):
+    """The scope that the view names, in the token and granted now, under the ceiling; and a role that may do this."""
+
+    def has_permission(self, request: Request, view: "APIView") -> bool:
+        caller = caller_of(request)
+        reads = request.method in ("GET", "HEAD", "OPTIONS")
+        name: str = view.read_scope if reads else view.write_scope  # type: ignore[attr-defined]
+        roles: frozenset[Role] = view.read_roles if reads else view.write_roles  # type: ignore[attr-defined]
+        if name not in caller.scopes:
+            raise challenge("insufficient-scope", f"This needs the scope {name}.", caller.tenant, scope=name)
+        if caller.person.role not in roles:
+            raise Problem("role", f"What needs {name} is not for the role {caller.person.role}.")
+        given = Permission.objects.select_related("scope").filter(grant_id=caller.grant.id, scope__name=name).first()
+        if given is None or not may_ever(caller.agent, given.scope):
+            raise challenge("insufficient-scope", f"The grant no longer covers {name}.", caller.tenant, scope=name)
+        if given.mode == Permission.Mode.NEVER:
+            raise challenge("insufficient-scope", f"The grant says never to {name}.", caller.tenant, scope=name)
+        if given.mode == Permission.Mode.ASK:
+            _require_yes(request, caller, name)
+        return True
+
+
+class NeedsYes(Problem):
+    """The person is to be asked about this very call; the door asks once this transaction is taken back."""
+
+    def __init__(self, grant: Grant, operation: str, shown: dict[str, Any], args_hash: str) -> None:
+        super().__init__("needs-approval", "The person has to allow this call first; they find it in their inbox.")
+        self.grant, self.operation, self.shown, self.args_hash = grant, operation, shown, args_hash
+
+
+def _require_yes(request: Request, caller: Caller, scope: str) -> None:
+    """Spend the person's yes to exactly this call, else ask."""
+    if caller.member is None:
+        raise challenge("insufficient-scope", f"{scope} is “ask me”, and there is nobody to ask.", caller.tenant)
+    operation = operation_of(request)
+    args = {"path": request.path, "query": dict(request.query_params.lists()), "body": request.data}
+    args_hash = hashlib.sha256(orjson.dumps(args, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    if spend(caller.grant, operation=operation, args_hash=args_hash) is None:
+        raise NeedsYes(caller.grant, operation, _without_secrets(args), args_hash)
+
+
+def operation_of(request: Request) -> str:
+    """As operations of other resources are written: method and path template within the tenant."""
+    match = request._request.resolver_match
+    route = (match.route if match else "").removeprefix("api/v1/tenants/<slug:tenant>")
+    template = _CONVERTER.sub(r"{\1}", route)
+    return f"{request.method} {template}"[:200]
+
+
+def _without_secrets(value: Any) -> Any:
+    """What a person is shown of a call, and what is stored with the question: a secret is not."""
+    if isinstance(value, dict):
+        return {name: "…" if name == "secret" else _without_secrets(inner) for name, inner in value.items()}
+    return [_without_secrets(inner) for inner in value] if isinstance(value, list) else value
+
+
+def challenge(code: str, detail: str, tenant: Tenant, *, scope: str = "") -> Problem:
+    """A refusal with the `WWW-Authenticate` of RFC 6750 §3 and RFC 9728 §5.1."""
+    error = {"invalid-token": "invalid_token", "insufficient-scope": "insufficient_scope"}.get(code)
+    parts = [f'resource_metadata="{metadata_url(tenant.slug)}"']
+    if scope:
+        parts.insert(0, f'scope="{scope}"')
+    if error:
+        parts.insert(0, f'error="{error}"')
+    more = {"scope": scope, "ask_at": f"{issuer(tenant.slug)}/my/agents/"} if scope else {}
+    return Problem(code, detail, headers={"WWW-Authenticate": "Bearer " + ", ".join(parts)}, **more)
+
+
+def metadata_url(tenant_slug: str) -> str:
+    """RFC 9728 §3.1: the well-known part goes between the origin and the path of the resource."""
+    path = management_url(tenant_slug).removeprefix(settings.KNOBS.base_url)
+    return f"{settings.KNOBS.base_url}/.well-known/oauth-protected-resource{path}"
+
+
+def _bearer(request: Request) -> str | None:
+    header = request.headers.get("Authorization", "")
+    scheme, _, token = header.partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        return None
+    return token.strip()
+
+
+def _verified(token: str, tenant: Tenant) -> dict[str, Any]:
+    """RFC 9068 §4: type, algorithm, key, issuer, audience, times. What was wrong is told in one sentence."""
+    try:
+        if len(token) > _MAX_LENGTH:
+            raise jwt.InvalidTokenError("it is too long")
+        header = jwt.get_unverified_header(token)
+        if header.get("typ", "").lower() not in ("at+jwt", "application/at+jwt"):
+            raise jwt.InvalidTokenError("it is not an access token")
+        if header.get("alg") != "ES256" or "crit" in header:
+            raise jwt.InvalidTokenError("its header is not one of ours")
+        jwk = public_keys(tenant.id).get(header.get("kid", ""))
+        if jwk is None:
+            raise jwt.InvalidTokenError("it was signed by nobody known here")
+        claims: dict[str, Any] = jwt.decode(
+            token,
+            jwt.PyJWK(jwk, algorithm="ES256"),
+            algorithms=["ES256"],
+            issuer=issuer(tenant.slug),
+            audience=management_url(tenant.slug),
+            options={"require": _REQUIRED, "strict_aud": True, "verify_iat": True},
+        )
+    except (jwt.InvalidTokenError, AttributeError, TypeError, ValueError) as error:
+        raise challenge("invalid-token", f"The token was refused: {_in_words(error)}.", tenant) from None
+    return claims
+
+
+def _caller(claims: dict[str, Any], tenant: Tenant) -> Caller:
+    """The rows behind the claims, each still good. One sentence for all that fails: who asks learns nothing of us."""
+    try:
+        subject, grant_id = UUID(claims["sub"]), UUID(claims["grant_id"])
+        acting = claims.get("act")
+        agent_id = UUID(acting["sub"]) if acting is not None else subject
+        scopes, jti = frozenset(claims["scope"].split()), str(claims["jti"])
+        issued = datetime.fromtimestamp(claims["iat"], UTC)
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
+        raise challenge("invalid-token", "The token was refused: its claims are not ours.", tenant) from None
+    member_id = subject if acting is not None else None
+    grant = (
+        Grant.objects.select_related("agent", "resource", "member__user", "given_by__user")
+        .filter(tenant=tenant, id=grant_id, agent_id=agent_id)
+        .first()
+    )
+    if (
+        grant is None
+        or grant.member_id != member_id
+        or not grant.is_live
+        or not grant.agent.is_active
+        or grant.agent.client_id != claims["client_id"]
+        or grant.resource.kind != Resource.Kind.MANAGEMENT
+        or grant.resource.state != Resource.State.PUBLISHED
+        or not (grant.member or grant.given_by).is_active
+        or _is_revoked(issued, grant, jti)
+    ):
+        raise challenge("invalid-token", "The token was refused: what it stood for has ended.", tenant)
+    return Caller(tenant, grant.agent, grant.member, grant, scopes, jti)
+
+
+def _is_revoked(issued: datetime, grant: Grant, jti: str) -> bool:
+    """RFC 7009 and our own: whatever the token stands for, ended at or after its issue. `iat` is in whole seconds."""
+    kind = Revocation.Kind
+    subjects = [
+        (kind.TENANT, str(grant.tenant_id)),
+        (kind.AGENT, str(grant.agent_id)),
+        (kind.GRANT, str(grant.id)),
+        (kind.MEMBER, str(grant.member_id)),
+        (kind.TOKEN, jti),
+    ]
+    any_of = Q()
+    for name, subject in subjects:
+        any_of |= Q(kind=name, subject=subject)
+    standing = Q(lifted_at=None) | Q(lifted_at__gte=issued)
+    return Revocation.objects.filter(any_of, standing, tenant_id=grant.tenant_id, at__gte=issued).exists()
+
+
+def _in_words(error: Exception) -> str:
+    match error:
+        case jwt.ExpiredSignatureError():
+            return "it has expired"
+        case jwt.InvalidAudienceError():
+            return "it is for another resource"
+        case jwt.InvalidIssuerError():
+            return "it is from another issuer"
+        case jwt.MissingRequiredClaimError():
+            return f"it has no {error.claim}"
+        case jwt.InvalidSignatureError():
+            return "its signature is wrong"
+    told = type(error) is jwt.InvalidTokenError  # raised by ourselves above
+    return str(error) if told else "it is not a token of ours"
