@@ -131,8 +131,8 @@ class Machine:
         """Until both origins say that they are ready. Raises NotReady with the log of whoever is not."""
         for name, port in (("web", self.ports.web), ("gateway-1", self.ports.gateway)):
             deadline = time.monotonic() + _READY_LIMIT
-            answer = ""
-            while (answer := _readiness(self.ports.host, port)) != "ready":
+            url = f"{_on_this_machine(self.ports.host, port)}/readyz"
+            while (answer := readiness(url)) != "ready":
                 self._tick()
                 program = next(found for found in self.supervisor.programs if found.name == name)
                 if time.monotonic() > deadline or program.wait > 2:
@@ -251,17 +251,22 @@ def _state_file() -> Any:
     return paths.home() / "up.json"
 
 
-def _readiness(host: str, port: int) -> str:
+def readiness(url: str) -> str:
     """“ready”, or why not."""
-    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(f"http://{shown}:{port}/readyz", timeout=5) as answer:
+        with opener.open(url, timeout=5) as answer:
             return "ready" if answer.status == 200 else f"status {answer.status}"
     except urllib.error.HTTPError as problem:
         return f"status {problem.code}: {problem.read(300).decode(errors='replace')}"
-    except OSError as problem:
+    except (OSError, ValueError) as problem:
         return str(getattr(problem, "reason", problem))
+
+
+def _on_this_machine(host: str, port: int) -> str:
+    """Where we reach a server ourselves that listens at `host`."""
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+    return f"http://{shown}:{port}"
 
 
 class _CountingLines(TextIOBase):
