@@ -23,9 +23,7 @@ def write(tenant_id: UUID, count: int = 1, action: Action = Action.AGENT_CHANGED
 def leaves(tenant_id: UUID) -> list[tuple[int, UUID, bytes]]:
     """Index, event and hash of every leaf, in order."""
     with connections["sequencer"].cursor() as cursor:
-        cursor.execute(
-            "SELECT index, event_id, hash FROM audit_leaf WHERE tenant_id = %s ORDER BY index", [tenant_id]
-        )
+        cursor.execute("SELECT index, event_id, hash FROM audit_leaf WHERE tenant_id = %s ORDER BY index", [tenant_id])
         return [(index, event, bytes(found)) for index, event, found in cursor]
 
 
