@@ -58,7 +58,7 @@ class Caller:
     @property
     def person(self) -> Member:
         """On whose authority it acts: the member it acts for, or the admin who let it act for itself."""
-        return self.member or self.grant.given_by  # type: ignore[no-any-return]  # a Member
+        return self.member or self.grant.given_by
 
     @property
     def sees_only_own(self) -> bool:
@@ -77,7 +77,7 @@ class TenantBearer(BaseAuthentication):
     """`Authorization: Bearer …`, exactly once, nowhere else. Behind the tenant's door (`door.py`)."""
 
     def authenticate(self, request: Request) -> tuple[Caller, str]:
-        tenant: Tenant = request._request.tenant  # put there by the door
+        tenant: Tenant = request._request.tenant  # type: ignore[attr-defined]  # put there by the door
         token = _bearer(request)
         if token is None:
             raise challenge("no-token", "Send a bearer token of this tenant's issuer.", tenant)

@@ -3,6 +3,8 @@
 import json
 from typing import Any, TypeVar
 
+from django.conf import settings
+from django.core.exceptions import RequestDataTooBig
 from rest_framework import serializers
 from rest_framework.exceptions import ParseError
 from rest_framework.parsers import JSONParser
@@ -15,10 +17,12 @@ class StrictJSONParser(JSONParser):
     """RFC 8259 read strictly: one object, each name once, no NaN, nothing that PostgreSQL cannot hold."""
 
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:
+        most = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+        sent = stream.read(most + 1)
+        if len(sent) > most:
+            raise RequestDataTooBig
         try:
-            read = json.loads(
-                stream.read().decode("utf-8"), object_pairs_hook=_each_name_once, parse_constant=_no_constant
-            )
+            read = json.loads(sent.decode("utf-8"), object_pairs_hook=_each_name_once, parse_constant=_no_constant)
         except RecursionError:
             raise ParseError("The JSON is nested too deeply.") from None
         except ValueError as error:

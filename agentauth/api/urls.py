@@ -2,7 +2,7 @@
 
 from django.urls import URLPattern, URLResolver, include, path, re_path
 
-from agentauth.api import agents, grants, reference
+from agentauth.api import agents, events, grants, reference, resources
 
 nouns: list[URLPattern | URLResolver] = [
     path("/agents", agents.Agents.as_view()),
@@ -13,9 +13,16 @@ nouns: list[URLPattern | URLResolver] = [
     path("/agents/<uuid:agent>/approve", agents.ApproveAgent.as_view()),
     path("/agents/<uuid:agent>/credentials", agents.AgentCredentials.as_view()),
     path("/agents/<uuid:agent>/credentials/<uuid:credential>/retire", agents.RetireCredential.as_view()),
+    path("/resources", resources.Resources.as_view()),
+    path("/resources/<uuid:resource>", resources.OneResource.as_view()),
+    path("/resources/<uuid:resource>/publish", resources.PublishResource.as_view()),
+    path("/resources/<uuid:resource>/reread", resources.RereadResource.as_view()),
+    path("/resources/<uuid:resource>/retire", resources.RetireResource.as_view()),
     path("/grants", grants.Grants.as_view()),
     path("/grants/<uuid:grant>", grants.OneGrant.as_view()),
     path("/grants/<uuid:grant>/revoke", grants.RevokeGrant.as_view()),
+    path("/events", events.Events.as_view()),
+    path("/events/<uuid:event>", events.OneEvent.as_view()),
 ]
 
 urlpatterns: list[URLPattern | URLResolver] = [

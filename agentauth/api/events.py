@@ -1,0 +1,147 @@
+"""The record over REST: search it in the console's language, read one event with its proof."""
+
+from typing import Any
+from uuid import UUID
+
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from agentauth.api.door import TenantView
+from agentauth.api.paging import PageQuery, listed
+from agentauth.api.problems import Problem, not_found
+from agentauth.api.reading import Nothing, Strict, Text, query
+from agentauth.api.words import Answers
+from audit.actions import Action
+from audit.models import Event
+from audit.record import record
+from audit.search import QueryError, search
+from tenants.access import EVERYBODY
+
+
+class ActorShape(Strict):
+    kind = Text(help_text="member, agent, operator, task, anonymous")
+    id = Text()
+
+
+class SubjectShape(Strict):
+    kind = Text()
+    id = Text()
+
+
+class EventShape(Strict):
+    """One line of the record. Ids are kept, not names."""
+
+    id = serializers.UUIDField()
+    at = serializers.DateTimeField()
+    action = Text(help_text="What happened, e.g. `call.refused`.")
+    actor = ActorShape()
+    agent = serializers.UUIDField(allow_null=True)
+    member = serializers.UUIDField(allow_null=True)
+    grant = serializers.UUIDField(allow_null=True)
+    resource = serializers.UUIDField(allow_null=True)
+    operation = Text()
+    subject = SubjectShape(allow_null=True)
+    decision = Text()
+    reasons = serializers.ListField(child=Text())
+    outcome = Text()
+    status = serializers.IntegerField(allow_null=True)
+    latency_us = serializers.IntegerField(allow_null=True)
+    args_hash = Text()
+    call = serializers.UUIDField(allow_null=True)
+    ip = Text()
+    details = serializers.DictField()
+
+
+class EventPageShape(Strict):
+    items = EventShape(many=True)
+    next = serializers.URLField(allow_null=True, help_text="Older events, or null at the end.")
+
+
+class EventQuery(PageQuery):
+    q = serializers.CharField(
+        required=False,
+        allow_blank=True,
+        default="",
+        max_length=500,
+        help_text="The console's search language: `agent:\"Matt's assistant\" decision:refuse since:7d`.",
+    )
+    cursor = serializers.CharField(required=False, max_length=200, help_text="From `next` of the page before.")
+
+
+class Events(TenantView):
+    read_scope = "events:read"
+    read_roles = EVERYBODY
+
+    @extend_schema(
+        operation_id="searchEvents",
+        summary="Search the record",
+        description="Newest first. A plain member sees what was done by and for them. A search is itself on record.",
+        parameters=[EventQuery],
+        responses=Answers(EventPageShape),
+    )
+    def get(self, request: Request) -> Response:
+        asked = query(request, EventQuery)
+        own = self.caller.member.id if self.caller.member and self.caller.sees_only_own else None
+        try:
+            found = search(self.tenant, asked["q"], before=asked.get("cursor"), limit=asked["limit"], only_member=own)
+        except QueryError as error:
+            said = {"field": "q", "detail": str(error), "position": error.position}
+            raise Problem("invalid", "This search cannot be understood.", errors=[said]) from None
+        if "cursor" not in asked:
+            record(
+                Action.RECORD_SEARCHED,
+                tenant_id=self.tenant.id,
+                actor=self.caller.actor,
+                agent_id=self.caller.agent.id,
+                member_id=self.caller.member.id if self.caller.member else None,
+                details={"query": asked["q"]},
+            )
+        return listed(request, (show(event) for event in found.events), found.next_cursor)
+
+
+class OneEvent(TenantView):
+    read_scope = "events:read"
+    read_roles = EVERYBODY
+
+    @extend_schema(operation_id="getEvent", summary="Read one event", responses=Answers(EventShape))
+    def get(self, request: Request, event: UUID) -> Response:
+        query(request, Nothing)
+        return Response(show(self.find(event)))
+
+    def find(self, event: UUID) -> Event:
+        found = Event.objects.filter(tenant=self.tenant, id=event).first()
+        if found is None or (self.caller.sees_only_own and not self._is_own(found)):
+            raise not_found()
+        return found
+
+    def _is_own(self, event: Event) -> bool:
+        member = self.caller.member
+        return member is not None and (
+            event.member_id == member.id or (event.actor_kind, event.actor) == ("member", str(member.id))
+        )
+
+
+def show(event: Event) -> dict[str, Any]:
+    return {
+        "id": str(event.id),
+        "at": event.at,
+        "action": event.action,
+        "actor": {"kind": event.actor_kind, "id": event.actor},
+        "agent": event.agent_id,
+        "member": event.member_id,
+        "grant": event.grant_id,
+        "resource": event.resource_id,
+        "operation": event.operation,
+        "subject": {"kind": event.subject_kind, "id": event.subject} if event.subject else None,
+        "decision": event.decision,
+        "reasons": event.reasons,
+        "outcome": event.outcome,
+        "status": event.status,
+        "latency_us": event.latency_us,
+        "args_hash": event.args_hash,
+        "call": event.call_id,
+        "ip": event.ip,
+        "details": event.details,
+    }
