@@ -53,18 +53,26 @@ class Frontier:
 
     def append(self, leaves: Iterable[bytes]) -> list[Node]:
         """Add leaf hashes at the right end. Returns the subtrees whose roots are worth keeping, see TILE_HEIGHT."""
-        completed = []
+        kept: list[Node] = []
         for leaf in leaves:
-            level, index = 0, self.size
-            node = leaf
-            while index & 1:
-                node = node_hash(self.hashes.pop(), node)
-                index >>= 1
-                level += 1
-                if level % TILE_HEIGHT == 0:
-                    completed.append(Node(level, index, node))
-            self.hashes.append(node)
-            self.size += 1
+            kept += (node for node in self.append_subtree(0, leaf) if node.level % TILE_HEIGHT == 0)
+        return kept
+
+    def append_subtree(self, level: int, root: bytes) -> list[Node]:
+        """Add a complete subtree of `1 << level` leaves. Returns the larger ones that are complete with it.
+
+        Raises ValueError where it cannot begin here.
+        """
+        if self.size & ((1 << level) - 1):
+            raise ValueError(f"a subtree of {1 << level} leaves cannot begin at {self.size}")
+        index = self.size >> level
+        self.size += 1 << level
+        completed = []
+        while index & 1:
+            root = node_hash(self.hashes.pop(), root)
+            index, level = index >> 1, level + 1
+            completed.append(Node(level, index, root))
+        self.hashes.append(root)
         return completed
 
     def root(self) -> bytes:
