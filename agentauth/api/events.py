@@ -15,9 +15,11 @@ from agentauth.api.reading import Nothing, Strict, Text, query
 from agentauth.api.words import Answers
 from audit.actions import Action
 from audit.models import Event
+from audit.proof import proof_of
 from audit.record import record
 from audit.search import QueryError, search
 from tenants.access import EVERYBODY
+from tenants.models import Tenant
 
 
 class ActorShape(Strict):
@@ -52,6 +54,25 @@ class EventShape(Strict):
     call = serializers.UUIDField(allow_null=True)
     ip = Text()
     details = serializers.DictField()
+
+
+class ProofShape(Strict):
+    """That the event stands in the signed tree (RFC 9162). Hashes are hexadecimal."""
+
+    index = serializers.IntegerField()
+    leaf_hash = Text(help_text="SHA-256 of a zero byte and `body`.")
+    path = serializers.ListField(child=Text(), help_text="The audit path, from the leaf up.")
+    size = serializers.IntegerField()
+    root = Text()
+    checkpoint = Text(help_text="The signed tree head (C2SP signed note).")
+    problem = Text(help_text="What does not hold; empty when the server finds the proof sound.")
+
+
+class EventWholeShape(EventShape):
+    """An event as it was hashed, and its proof."""
+
+    body = Text(help_text="The exact text that was hashed.")
+    proof = ProofShape(allow_null=True, help_text="null until the sequencer has given the event its place.")
 
 
 class EventPageShape(Strict):
@@ -105,10 +126,11 @@ class OneEvent(TenantView):
     read_scope = "events:read"
     read_roles = EVERYBODY
 
-    @extend_schema(operation_id="getEvent", summary="Read one event", responses=Answers(EventShape))
+    @extend_schema(operation_id="getEvent", summary="Read one event and its proof", responses=Answers(EventWholeShape))
     def get(self, request: Request, event: UUID) -> Response:
         query(request, Nothing)
-        return Response(show(self.find(event)))
+        found = self.find(event)
+        return Response(show(found) | {"body": found.body, "proof": _proof(self.tenant, found)})
 
     def find(self, event: UUID) -> Event:
         found = Event.objects.filter(tenant=self.tenant, id=event).first()
@@ -121,6 +143,21 @@ class OneEvent(TenantView):
         return member is not None and (
             event.member_id == member.id or (event.actor_kind, event.actor) == ("member", str(member.id))
         )
+
+
+def _proof(tenant: Tenant, event: Event) -> dict[str, Any] | None:
+    proof = proof_of(tenant, event.id)
+    if proof is None:
+        return None
+    return {
+        "index": proof.index,
+        "leaf_hash": proof.leaf_hash.hex(),
+        "path": [step.hex() for step in proof.path],
+        "size": proof.size,
+        "root": proof.root.hex(),
+        "checkpoint": proof.note,
+        "problem": proof.problem,
+    }
 
 
 def show(event: Event) -> dict[str, Any]:
