@@ -93,6 +93,7 @@ def badge(tenant: Tenant, agent: Agent, grants: list[Grant], *, just: bool = Fal
         rooms.setdefault(name, Room(name)).chips = chips(one for one in grants if one.resource.name == name)[0]
     ends = agent.valid_until
     left, total = _days(agent.created_at, ends)
+    first, second = verification_line(agent)
     return Badge(
         id=agent.id,
         issuer=tenant.name,
@@ -111,7 +112,7 @@ def badge(tenant: Tenant, agent: Agent, grants: list[Grant], *, just: bool = Fal
         days_total=total,
         stamp=_STAMPS[state],
         stamp_note=_stamp_note(agent, state),
-        line=verification_line(agent),
+        line=(first, second),
         just=just,
     )
 

@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Q
 from django.urls import NoReverseMatch, reverse
 
 from agentauth.agents.models import Agent
@@ -90,6 +89,7 @@ class Line:
     because: str
     href: str
     operation: str = ""
+    for_whom: str = ""
     outcome: str = ""
     status: int | None = None
     took_us: int | None = None
@@ -119,20 +119,21 @@ class _Names:
 
     def __init__(self, tenant: Tenant, rows: list[Event], linked: bool) -> None:
         self.tenant, self.linked = tenant, linked
-        agent_ids = {row.agent_id for row in rows} | {_uuid(row.actor) for row in rows if row.actor_kind == "agent"}
-        member_ids = {row.member_id for row in rows} | {_uuid(row.actor) for row in rows if row.actor_kind == "member"}
-        member_ids |= {_uuid(row.subject) for row in rows if row.subject_kind == "member"}
-        resource_ids = {row.resource_id for row in rows} - {None}
-        calls = {row.call_id for row in rows if row.action == Action.CALL_ALLOWED}
-        grants = {row.grant_id for row in rows if row.action in CALLS}
-        self.agents = _by_id(Agent.objects.filter(tenant=tenant, id__in=agent_ids - {None}))
-        members = Member.objects.filter(tenant=tenant, id__in=member_ids - {None})
-        self.members = _by_id(members.select_related("user"))
-        self.resources = _by_id(Resource.objects.filter(tenant=tenant, id__in=resource_ids)) if resource_ids else {}
-        self.grants = _by_id(Grant.objects.filter(tenant=tenant, id__in=grants - {None})) if grants - {None} else {}
+        acting = {kind: [_uuid(row.actor) for row in rows if row.actor_kind == kind] for kind in ("agent", "member")}
+        changed = [_uuid(row.subject) for row in rows if row.subject_kind == "member"]
+        agent_ids = _known([*(row.agent_id for row in rows), *acting["agent"]])
+        member_ids = _known([*(row.member_id for row in rows), *acting["member"], *changed])
+        resource_ids = _known(row.resource_id for row in rows)
+        grant_ids = _known(row.grant_id for row in rows if row.action in CALLS)
+        calls = _known(row.call_id for row in rows if row.action == Action.CALL_ALLOWED)
+        members = Member.objects.filter(tenant=tenant, id__in=member_ids).select_related("user")
+        ends = Event.objects.filter(tenant=tenant, call_id__in=calls, action__in=(Action.CALL_FINISHED, Action.CALL_LOST))
+        self.agents = _by_id(Agent.objects.filter(tenant=tenant, id__in=agent_ids))
+        self.members = _by_id(members)
+        self.resources = _by_id(Resource.objects.filter(tenant=tenant, id__in=resource_ids))
+        self.grants = _by_id(Grant.objects.filter(tenant=tenant, id__in=grant_ids))
         self.scopes = _scope_words(tenant, rows, resource_ids) if resource_ids else {}
-        ends = Q(action__in=(Action.CALL_FINISHED, Action.CALL_LOST), call_id__in=calls - {None})
-        self.ends = {end.call_id: end for end in Event.objects.filter(ends, tenant=tenant)} if calls - {None} else {}
+        self.ends = {end.call_id: end for end in ends}
 
     def member(self, member_id: UUID | None) -> str:
         return self.members[member_id].name if member_id in self.members else ""
@@ -189,6 +190,7 @@ def _call(names: _Names, row: Event) -> Line:
         because=_because(names, row),
         href=_address("event", names.tenant.slug, row.id),
         operation=row.operation,
+        for_whom=names.first(row.member_id),
         outcome=end.outcome or "lost" if end else "",
         status=end.status if end else row.status,
         took_us=end.latency_us if end else row.latency_us,
@@ -260,7 +262,7 @@ class _Said(dict[str, str]):
         return ""
 
 
-def _scope_words(tenant: Tenant, rows: list[Event], resource_ids: set[Any]) -> dict[tuple[UUID | None, str], str]:
+def _scope_words(tenant: Tenant, rows: list[Event], resource_ids: set[UUID]) -> dict[tuple[UUID | None, str], str]:
     """Words by (resource, scope name) and by (resource, operation key)."""
     wanted = {row.details.get("scope", "") for row in rows} - {""}
     keys = {row.operation for row in rows if row.operation and not row.details.get("scope")}
@@ -273,6 +275,10 @@ def _scope_words(tenant: Tenant, rows: list[Event], resource_ids: set[Any]) -> d
         named = operations.exclude(scope=None).select_related("scope")
         found |= {(one.resource_id, one.key): one.scope.words for one in named if one.scope}
     return found
+
+
+def _known(ids: Iterable[UUID | None]) -> set[UUID]:
+    return {one for one in ids if one is not None}
 
 
 def _by_id(rows: Iterable[Any]) -> dict[Any, Any]:
