@@ -18,7 +18,7 @@ from functools import cache
 from agentauth.outbound.addresses import Destination, FetchRefused, check, read_url
 from agentauth.outbound.allowed import allowed_hosts, https_only
 
-__all__ = ["FetchFailed", "FetchRefused", "Fetched", "fetch"]
+__all__ = ["FetchFailed", "FetchRefused", "Fetched", "fetch", "resolve_checked"]
 
 _CHUNK = 64 * 1024
 
@@ -94,6 +94,12 @@ def fetch(
         connected.close()
 
 
+def resolve_checked(url: str, *, timeout: float = 5.0) -> list[str]:
+    """The addresses of `url`'s host that may be reached, without connecting. Raises FetchRefused, FetchFailed."""
+    destination = read_url(url, allowed=allowed_hosts(), https_only=https_only())
+    return [address[0] for _, address in _allowed_addresses(destination, time.monotonic() + timeout)]
+
+
 def _exchange(
     destination: Destination,
     connected: socket.socket,
@@ -158,14 +164,8 @@ def _read(
 
 def _connect(destination: Destination, deadline: float) -> socket.socket:
     """A connection to the first address of the host that is allowed and answers."""
-    addresses = _resolve(destination, deadline)
-    hosts, refusal, failure = allowed_hosts(), None, "no address"
-    for family, address in addresses:
-        try:
-            check(destination.host, address[0], port=destination.port, allowed=hosts)
-        except FetchRefused as refused:
-            refusal = refused
-            continue
+    failure = "no address"
+    for family, address in _allowed_addresses(destination, deadline):
         connected = socket.socket(family, socket.SOCK_STREAM)
         try:
             connected.settimeout(max(0.1, min(5.0, deadline - time.monotonic())))
@@ -176,9 +176,22 @@ def _connect(destination: Destination, deadline: float) -> socket.socket:
             continue
         connected.settimeout(max(0.1, deadline - time.monotonic()))
         return connected
-    if refusal is not None:
-        raise refusal
     raise FetchFailed(f"{destination.host} cannot be reached ({failure}).")
+
+
+def _allowed_addresses(destination: Destination, deadline: float) -> list[tuple[socket.AddressFamily, tuple[str, int]]]:
+    """Those of the host's addresses that may be reached; FetchRefused when there are some but none may."""
+    hosts, found, refusal = allowed_hosts(), [], None
+    for family, address in _resolve(destination, deadline):
+        try:
+            check(destination.host, address[0], port=destination.port, allowed=hosts)
+        except FetchRefused as refused:
+            refusal = refused
+            continue
+        found.append((family, address))
+    if not found and refusal is not None:
+        raise refusal
+    return found
 
 
 def _resolve(destination: Destination, deadline: float) -> list[tuple[socket.AddressFamily, tuple[str, int]]]:
