@@ -1,6 +1,6 @@
 """Unsafe settings do not start: system checks, each with what to do about it.
 
-`manage.py` runs them before every command; servers and workers start otherwise and call `refuse_unsafe` (api/apps.py).
+`manage.py check` lists them; every process that loads the project calls `refuse_unsafe` (api/apps.py).
 """
 
 import ipaddress
@@ -26,7 +26,7 @@ def unsafe_settings(app_configs: Sequence[Any] | None = None, **kwargs: Any) -> 
 
 
 def refuse_unsafe() -> None:
-    """For processes that do not run Django's checks by themselves. Raises ImproperlyConfigured."""
+    """Nothing starts on these. Raises ImproperlyConfigured with all errors and what to do about each."""
     errors = [message for message in unsafe_settings() if message.is_serious()]
     if errors:
         raise ImproperlyConfigured("\n".join(f"{error.id}: {error.msg} {error.hint}" for error in errors))

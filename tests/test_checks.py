@@ -52,7 +52,7 @@ def test_a_home_inside_the_checkout_is_refused(settings):
     assert "agentauth.E001" in [message.id for message in found(settings)]
 
 
-@pytest.mark.parametrize("start", [["-c", "import agentauth.wsgi"], ["manage.py", "check"]])
+@pytest.mark.parametrize("start", [["-c", "import agentauth.wsgi"], ["manage.py", "check"], ["manage.py", "up"]])
 def test_no_process_starts_on_unsafe_settings(start, tmp_path):
     environ = {
         "PATH": os.environ["PATH"],

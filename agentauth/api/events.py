@@ -72,7 +72,8 @@ class EventWholeShape(EventShape):
     """An event as it was hashed, and its proof."""
 
     body = Text(help_text="The exact text that was hashed.")
-    proof = ProofShape(allow_null=True, help_text="null until the sequencer has given the event its place.")
+    proof = ProofShape(  # a field
+        allow_null=True, help_text="null until the sequencer has given the event its place.")
 
 
 class EventPageShape(Strict):
