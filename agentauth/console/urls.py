@@ -1,8 +1,23 @@
 """The console's map: a list for each noun, a line for each view. The name in quotes is what links ask for."""
 
-from django.urls import URLPattern, URLResolver, include, path
+from allauth.account import views as account
+from django.urls import URLPattern, URLResolver, include, path, re_path
 
-from agentauth.console import agents, credentials, frame, home, registering, sign_in
+from agentauth.console import (
+    agents,
+    audit,
+    catalogue,
+    credentials,
+    frame,
+    home,
+    inbox,
+    members,
+    my,
+    operator,
+    registering,
+    resources,
+    sign_in,
+)
 
 Paths = list[URLPattern | URLResolver]
 
@@ -11,7 +26,26 @@ doors: Paths = [
     path("sign-in/<str:token>", sign_in.link, name="sign_in_link"),
     path("appearance/", frame.appearance, name="appearance"),
     path("account/2fa/", include("allauth.mfa.urls")),
-    path("account/", include("allauth.account.urls")),
+    # Of allauth's account pages only these: who may change the address they sign in with could become somebody else
+    path("account/login/", account.login, name="account_login"),
+    path("account/logout/", account.logout, name="account_logout"),
+    path("account/inactive/", account.account_inactive, name="account_inactive"),
+    path("account/signup/", account.signup, name="account_signup"),  # closed: says so
+    path("account/reauthenticate/", account.reauthenticate, name="account_reauthenticate"),
+    path("account/password/change/", account.password_change, name="account_change_password"),
+    path("account/password/set/", account.password_set, name="account_set_password"),
+    path("account/password/reset/", account.password_reset, name="account_reset_password"),
+    path("account/password/reset/done/", account.password_reset_done, name="account_reset_password_done"),
+    re_path(
+        r"^account/password/reset/key/(?P<uidb36>[0-9A-Za-z]+)-(?P<key>.+)/$",
+        account.password_reset_from_key,
+        name="account_reset_password_from_key",
+    ),
+    path(
+        "account/password/reset/key/done/",
+        account.password_reset_from_key_done,
+        name="account_reset_password_from_key_done",
+    ),
 ]
 
 TENANT = "t/<slug:tenant>/"
@@ -41,8 +75,72 @@ agent_pages: Paths = [
     path(f"{AGENT}secret/", credentials.secret_once, name="secret_once"),
 ]
 
+resource_pages: Paths = [
+    path(f"{TENANT}resources/", resources.resources, name="resources"),
+    path(f"{TENANT}resources/new/api/", resources.new_api, name="resource_new_api"),
+    path(f"{TENANT}resources/new/mcp/", resources.new_mcp, name="resource_new_mcp"),
+    path(f"{TENANT}resources/adopt/<uuid:entry_id>/", catalogue.adopt, name="resource_adopt"),
+    path(f"{TENANT}resources/<slug:slug>/", resources.resource, name="resource"),
+    path(f"{TENANT}resources/<slug:slug>/scopes/", resources.save_scopes, name="resource_scopes"),
+    path(f"{TENANT}resources/<slug:slug>/publish/", resources.publish, name="resource_publish"),
+    path(f"{TENANT}resources/<slug:slug>/edit/", resources.edit, name="resource_edit"),
+    path(f"{TENANT}resources/<slug:slug>/credential/", resources.credential, name="resource_credential"),
+    path(f"{TENANT}resources/<slug:slug>/reread/", resources.reread, name="resource_reread"),
+    path(f"{TENANT}resources/<slug:slug>/accept/", resources.accept_changes, name="resource_accept"),
+    path(f"{TENANT}resources/<slug:slug>/retire/", resources.retire, name="resource_retire"),
+]
+
+my_pages: Paths = [
+    path(f"{TENANT}my/agents/", my.my_agents, name="my_agents"),
+    path(f"{TENANT}my/agents/new/", my.give_grant, name="give_grant"),
+    path(f"{TENANT}my/agents/ended/", my.ended_grants, name="ended_grants"),
+    path(f"{TENANT}my/agents/revoke-all/", my.revoke_all, name="revoke_all"),
+    path(f"{TENANT}my/agents/<uuid:grant_id>/did/", my.did_under, name="did_under"),
+    path(f"{TENANT}my/agents/<uuid:grant_id>/narrow/", my.narrow, name="narrow_grant"),
+    path(f"{TENANT}my/agents/<uuid:grant_id>/revoke/", my.revoke_grant, name="revoke_grant"),
+    path(f"{TENANT}my/agents/<uuid:grant_id>/stopped/", my.stopped, name="stopped"),
+    path(f"{TENANT}my/did/", my.did, name="did"),
+    path(f"{TENANT}my/did.csv", my.did_csv, name="did_csv"),
+    path(f"{TENANT}my/inbox/", inbox.inbox, name="inbox"),
+    path(f"{TENANT}my/inbox/<uuid:approval_id>/", inbox.question, name="question"),
+    path(f"{TENANT}my/inbox/<uuid:approval_id>/time-left/", inbox.time_left, name="time_left"),
+    path(f"{TENANT}my/inbox/<uuid:approval_id>/allow/", inbox.allow_once, name="allow_once"),
+    path(f"{TENANT}my/inbox/<uuid:approval_id>/refuse/", inbox.refuse, name="refuse"),
+]
+
+member_pages: Paths = [
+    path(f"{TENANT}members/", members.members, name="members"),
+    path(f"{TENANT}members/invite/", members.invite, name="member_invite"),
+    path(f"{TENANT}members/invited/<uuid:invitation_id>/", members.invited, name="invited"),
+    path(f"{TENANT}members/invited/<uuid:invitation_id>/withdraw/", members.withdraw, name="invitation_withdraw"),
+    path(f"{TENANT}members/<uuid:member_id>/role/", members.change_role, name="member_role"),
+    path(f"{TENANT}members/<uuid:member_id>/deactivate/", members.deactivate, name="member_deactivate"),
+    path(f"{TENANT}join/<str:token>/", members.join, name="join"),
+]
+
+record_pages: Paths = [
+    path(f"{TENANT}audit/", audit.record_page, name="record"),
+    path(f"{TENANT}audit/newest/", audit.newest, name="record_newest"),
+    path(f"{TENANT}audit/<uuid:event_id>/", audit.event, name="event"),
+    path(f"{TENANT}audit/<uuid:event_id>/proof.json", audit.proof_file, name="proof_file"),
+]
+
+operator_pages: Paths = [
+    path("operator/", operator.tenants, name="operator"),
+    path("operator/tenants/new/", operator.new_tenant, name="operator_new"),
+    path("operator/tenants/<uuid:tenant_id>/", operator.tenant_founded, name="operator_tenant"),
+    path("operator/catalogue/", catalogue.catalogue, name="catalogue"),
+    path("operator/catalogue/new/", catalogue.offer, name="catalogue_offer"),
+    path("operator/catalogue/<uuid:entry_id>/withdraw/", catalogue.withdraw, name="catalogue_withdraw"),
+]
+
 urlpatterns: Paths = [
     *doors,
     *homes,
     *agent_pages,
+    *resource_pages,
+    *my_pages,
+    *member_pages,
+    *record_pages,
+    *operator_pages,
 ]
