@@ -37,6 +37,14 @@ def change_role(member: Member, *, by: Member, role: str) -> None:
     )
 
 
+def require_may_remove(member: Member, *, by: Member) -> None:
+    """Raises ValidationError unless `by` may let `member` go."""
+    if member.role == Role.OWNER:
+        if by.role != Role.OWNER:
+            raise ValidationError("Only an owner can let an owner go.")
+        require_another_owner(member.tenant, member)
+
+
 def require_another_owner(tenant: Tenant, leaving: Member) -> None:
     """Raises ValidationError if `leaving` is the last active owner. Locks them: two cannot leave at once."""
     owners = Member.objects.select_for_update().filter(tenant=tenant, role=Role.OWNER, deactivated_at=None)

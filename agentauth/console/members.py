@@ -14,10 +14,13 @@ from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
+from django.utils.timezone import now
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from agentauth.agents.models import Agent
+from agentauth.agents.models import Agent, WrongState
+from agentauth.grants import leaving
+from agentauth.grants.models import Grant
 from agentauth.keys.ring import seal, unseal
 from tenants import inviting, roles
 from tenants.access import ADMINS, AUDITORS, TenantRequest, require_tenant, tenant_page
@@ -139,14 +142,17 @@ def deactivate(request: TenantRequest, member_id: UUID) -> HttpResponse:
     member = _require_member(request, member_id)
     if request.method == "POST":
         try:
-            ended = member.deactivate(by=request.member)
-        except ValidationError as wrong:
-            messages.error(request, " ".join(wrong.messages))
+            roles.require_may_remove(member, by=request.member)
+            ended = leaving.deactivate(member, by=request.member)
+        except (ValidationError, WrongState) as wrong:
+            messages.error(request, " ".join(getattr(wrong, "messages", [str(wrong)])))
         else:
             messages.success(request, f"{member.name} is out. {_what_ended(ended.grants, ended.tokens)}")
         return _to_list(request)
     agents = Agent.objects.filter(tenant=request.tenant, owner=member).exclude(state=Agent.State.RETIRED)
-    page = {"leaving": member, "agents": agents.order_by("name"), "grants": member.live_grants()}
+    grants = Grant.objects.filter(tenant=request.tenant, member=member, ended_at=None, expires_at__gt=now())
+    grants = grants.select_related("agent", "resource").order_by("id")
+    page = {"leaving": member, "agents": agents.order_by("name"), "grants": grants}
     return render(request, "console/members/deactivate.html", page)
 
 

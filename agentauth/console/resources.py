@@ -15,7 +15,7 @@ from django.utils.timezone import now
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from agentauth.agents.models import WrongState
-from agentauth.console.scopes_form import read_edits, scope_rows, unmapped
+from agentauth.console.scopes_form import operation_rows, read_edits, scope_rows, unmapped
 from agentauth.grants.models import Grant
 from agentauth.keys.addresses import resource_url
 from agentauth.keys.ring import RingError
@@ -255,8 +255,7 @@ def resource_page(
         "resource": found,
         "address": resource_url(request.tenant.slug, found.slug),
         "scopes": scope_rows(found, operations, problems, typed),
-        "operations": operations,
-        "moved": {str(one.id): typed.get(f"operation-{one.id}", "") for one in operations} if typed else {},
+        "operations": operation_rows(operations, typed),
         "held": [one for one in operations if one.changed_at],
         "closed": unmapped(operations),
         "problems": general,

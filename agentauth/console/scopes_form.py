@@ -6,7 +6,7 @@ from typing import Any
 
 from django.http.request import QueryDict
 
-from agentauth.resources.models import Operation, Resource, Scope
+from agentauth.resources.models import Operation, Resource, Risk, Scope
 from agentauth.resources.publishing import ScopeWords
 
 
@@ -19,6 +19,30 @@ class ScopeRow:
     risk: str
     calls: int
     problem: str
+
+    @property
+    def key(self) -> str:
+        return str(self.scope.id)
+
+    @property
+    def risks(self) -> list[tuple[str, str]]:
+        return [(risk.value, str(risk.label)) for risk in Risk]
+
+
+@dataclass(frozen=True, slots=True)
+class OperationRow:
+    """One call, and the scope chosen for it: an id, "new", or empty for nobody."""
+
+    operation: Operation
+    chosen: str
+
+
+def operation_rows(operations: Iterable[Operation], typed: QueryDict | None) -> list[OperationRow]:
+    rows = []
+    for operation in operations:
+        saved = str(operation.scope_id or "")
+        rows.append(OperationRow(operation, typed.get(f"operation-{operation.id}", saved) if typed else saved))
+    return rows
 
 
 def scope_rows(
