@@ -97,9 +97,9 @@ class Stack:
         self.base_url, self.gateway_url = state["base_url"], state["gateway_url"]
 
     def stop(self) -> None:
-        """Ctrl-C, and wait until all of it is down."""
+        """Ask it to stop, and wait until all of it is down."""
         if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(signal.SIGINT)
+            self._process.send_signal(signal.SIGTERM)
             try:
                 self._process.wait(60)
             except subprocess.TimeoutExpired:

@@ -18,6 +18,7 @@ DATABASE = "agentauth"
 # runtime folder is PostgreSQL's.
 _LONGEST_SOCKET = "/pg/.s.PGSQL.5432"
 _SOCKET_PATH_LIMIT = 103
+_MISREAD = set(",'\"\\@")  # in a connection's `host` libpq takes a comma for a list, the others for quoting and more
 
 
 class UnsafeFolder(Exception):
@@ -36,14 +37,15 @@ def home() -> Path:
 
 
 def runtime_dir() -> Path:
-    """Where the sockets are: `home()/run`, or a short folder under /tmp when that path is too long for a socket."""
+    """Where the sockets are: `home()/run`, or a short folder under /tmp when that path does not suit a socket."""
     return runtime_dir_of(home())
 
 
 def runtime_dir_of(folder: Path) -> Path:
     """The runtime folder that belongs to `folder`; the same answer for every process, whatever its TMPDIR."""
     wanted = folder / "run"
-    if len(os.fsencode(f"{wanted}{_LONGEST_SOCKET}")) <= _SOCKET_PATH_LIMIT:
+    fits = len(os.fsencode(f"{wanted}{_LONGEST_SOCKET}")) <= _SOCKET_PATH_LIMIT
+    if fits and not set(str(wanted)) & _MISREAD:
         return wanted
     short = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
     # Not gettempdir() first: every process must find the same folder, whatever its TMPDIR.

@@ -72,13 +72,20 @@ class Cluster:
     """
 
     def __init__(
-        self, folder: Path, *, durable: bool = True, socket_dir: Path | None = None, tell: Callable[[str], None] = print
+        self,
+        folder: Path,
+        *,
+        durable: bool = True,
+        socket_dir: Path | None = None,
+        copies: Path | None = None,
+        tell: Callable[[str], None] = print,
     ) -> None:
         self.folder = folder
         self.data = folder / "data"
         self.log = folder / "postgres.log"
         self.durable = durable
         self.socket_dir = socket_dir or paths.runtime_dir_of(folder) / "pg"
+        self.copies = copies or folder.parent  # where root keeps the copy of the server that the system user can reach
         self.tell = tell
         self.process: subprocess.Popen[bytes] | None = None  # only when this object started it
 
@@ -171,7 +178,7 @@ class Cluster:
         assert found.wheel_root is not None
         binary = (found.bin / "postgres").stat()
         tag = hashlib.sha256(f"{found.bin}{binary.st_size}{binary.st_mtime_ns}".encode()).hexdigest()[:12]
-        copies = paths.make_home(self.folder.parent if self.folder.parent == paths.home() else self.folder)
+        copies = paths.make_home(self.copies)
         copy = copies / f"postgres-{found.major}-{tag}"
         if not copy.exists():
             half = copies / f".postgres-{tag}.{os.getpid()}"
@@ -205,6 +212,7 @@ class Cluster:
         paths.make_home(self.socket_dir.parent)
         for folder in (self.data, self.socket_dir):
             folder.mkdir(mode=0o700, exist_ok=True)
+            folder.chmod(0o700)
             if self._user is not None and folder.stat().st_uid != self._user.pw_uid:
                 try:
                     os.chown(folder, self._user.pw_uid, self._user.pw_gid)
