@@ -1,6 +1,6 @@
 """What was decided, why, and what would fix it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
 
@@ -38,6 +38,7 @@ class Reason(StrEnum):
     SCOPE_MISSING = "scope_missing"
     ABOVE_CEILING = "above_ceiling"
     NEEDS_APPROVAL = "needs_approval"
+    APPROVAL_REFUSED = "approval_refused"
     CONSTRAINT_TIME_WINDOW = "constraint_time_window"
     CONSTRAINT_IP = "constraint_ip"
     CONSTRAINT_CALL_BUDGET = "constraint_call_budget"
@@ -90,6 +91,7 @@ _SAID: dict[Reason, tuple[str, str]] = {
     Reason.SCOPE_MISSING: ("The token lacks the scope.", "Get a token with this scope."),
     Reason.ABOVE_CEILING: ("This is above what the agent may ever be granted.", "Ask an admin to raise its ceiling."),
     Reason.NEEDS_APPROVAL: ("The person wants to be asked about each such call.", "Wait for the answer and try again."),
+    Reason.APPROVAL_REFUSED: ("The person has said no to this very call.", "Only the person can change that."),
     Reason.CONSTRAINT_TIME_WINDOW: ("The grant does not hold at this time.", "Try again in the allowed hours."),
     Reason.CONSTRAINT_IP: ("The grant does not hold for this network address.", "Call from an allowed network."),
     Reason.CONSTRAINT_CALL_BUDGET: ("The grant's calls for today are used up.", "Try again tomorrow."),
@@ -108,7 +110,6 @@ class Decision:
     effect: Effect
     reasons: tuple[Reason, ...] = ()
     scope: str = ""
-    details: dict[str, str] = field(default_factory=dict)
 
     @property
     def allowed(self) -> bool:

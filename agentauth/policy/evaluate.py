@@ -38,6 +38,15 @@ def evaluate_protocol(facts: Facts) -> Decision:
     return refuse(*stopped) if stopped else Decision(Effect.ALLOW)
 
 
+def may_be_seen(facts: Facts) -> bool:
+    """Would some call of this operation pass or be asked about? For lists that show only what can be done."""
+    operation = facts.operation
+    if standing(facts) or operation is None or operation.held or not operation.scope:
+        return False
+    assert facts.agent is not None and facts.grant is not None
+    return not _lacking(operation, operation.scope, facts.agent, facts.grant, facts.token_scopes)
+
+
 def standing(facts: Facts) -> tuple[Reason, ...]:
     """Why nothing at all may pass: the tenant, the agent, the person, the resource or the grant."""
     found = []

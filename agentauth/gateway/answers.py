@@ -1,0 +1,195 @@
+"""What the gateway itself says: challenges (RFC 6750, RFC 9728), problems (RFC 9457), JSON-RPC errors."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import urlencode
+from uuid import UUID
+
+import orjson
+from django.conf import settings
+
+from agentauth.policy.decision import Decision, Reason
+
+Headers = list[tuple[bytes, bytes]]
+
+REFUSED = -32001  # our own JSON-RPC error: the call was refused, `data` says why
+_SAFE: Headers = [
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", b"default-src 'none'; sandbox"),
+    (b"referrer-policy", b"no-referrer"),
+]
+
+# A new token may help: the client should authorize again
+_AUTHORIZE_AGAIN = frozenset(
+    {
+        Reason.TOKEN_MALFORMED,
+        Reason.TOKEN_UNTRUSTED,
+        Reason.TOKEN_WRONG_AUDIENCE,
+        Reason.TOKEN_EXPIRED,
+        Reason.TOKEN_NOT_YET_VALID,
+        Reason.TOKEN_REVOKED,
+        Reason.GRANT_MISSING,
+        Reason.GRANT_ENDED,
+        Reason.GRANT_EXPIRED,
+    }
+)
+# A new token with this scope would help
+_SCOPE_HELPS = frozenset({Reason.SCOPE_MISSING, Reason.GRANT_LACKS_SCOPE})
+
+
+@dataclass(slots=True)
+class Answer:
+    status: int
+    body: bytes = b""
+    headers: Headers = field(default_factory=list)
+
+
+def status_of(decision: Decision, protocol: str = "rest") -> int:
+    """The HTTP status of a refusal. To an MCP client 404 says that its session is over, so there it is 403."""
+    reasons = set(decision.reasons)
+    if reasons & _AUTHORIZE_AGAIN:
+        return 401
+    if protocol == "mcp" and reasons == {Reason.OPERATION_UNKNOWN}:
+        return 403
+    if reasons & {Reason.RESOURCE_NOT_PUBLISHED, Reason.OPERATION_UNKNOWN}:
+        return 404
+    if reasons == {Reason.CONSTRAINT_CALL_BUDGET}:
+        return 429
+    return 403
+
+
+def metadata_url(tenant: str, resource: str) -> str:
+    """RFC 9728 §3.1: the well-known part comes before the resource's path."""
+    return f"{settings.KNOBS.gateway_url}/.well-known/oauth-protected-resource/{tenant}/{resource}"
+
+
+def challenge(
+    tenant: str, resource: str, *, scope: str = "", error: str = "", description: str = ""
+) -> tuple[bytes, bytes]:
+    parts = []
+    if error:
+        parts.append(f'error="{error}"')
+    if description:
+        parts.append(f'error_description="{_quotable(description)}"')
+    if scope:
+        parts.append(f'scope="{scope}"')
+    parts.append(f'resource_metadata="{metadata_url(tenant, resource)}"')
+    return b"www-authenticate", ("Bearer " + ", ".join(parts)).encode("ascii")
+
+
+def no_token(tenant: str, resource: str, scope: str) -> Answer:
+    """RFC 6750 §3.1: a challenge without an error code for who did not try."""
+    text = "Send an access token: Authorization: Bearer …"
+    answer = problem(401, "Who are you?", text, resource_metadata=metadata_url(tenant, resource))
+    answer.headers.append(challenge(tenant, resource, scope=scope))
+    return answer
+
+
+def bad_request(tenant: str, resource: str, text: str) -> Answer:
+    answer = problem(400, "The request cannot be read", text)
+    answer.headers.append(challenge(tenant, resource, error="invalid_request", description=text))
+    return answer
+
+
+@dataclass(slots=True)
+class Refusal:
+    """A refused call, ready to be told in either protocol."""
+
+    tenant: str
+    resource: str
+    decision: Decision
+    call_id: UUID
+    agent_id: UUID | None = None
+    approval_id: UUID | None = None
+    scopes: str = ""
+    protocol: str = "rest"
+
+    @property
+    def status(self) -> int:
+        return status_of(self.decision, self.protocol)
+
+    def headers(self) -> Headers:
+        found: Headers = [(b"agentauth-call", str(self.call_id).encode())]
+        reasons = set(self.decision.reasons)
+        words = self.decision.words
+        if self.status == 401:
+            scope = self.decision.scope or self.scopes
+            where = (self.tenant, self.resource)
+            found.append(challenge(*where, scope=scope, error="invalid_token", description=words))
+        elif self.status == 403 and reasons <= _SCOPE_HELPS and self.decision.scope:
+            found.append(
+                challenge(
+                    self.tenant,
+                    self.resource,
+                    scope=self.decision.scope,
+                    error="insufficient_scope",
+                    description=words,
+                )
+            )
+        elif self.status == 429:
+            found.append((b"retry-after", str(_until_midnight()).encode()))
+        return found
+
+    def told(self) -> dict[str, Any]:
+        """Why, what would fix it, and where to go for that."""
+        decision = self.decision
+        said: dict[str, Any] = {
+            "reasons": [
+                {"code": reason.value, "words": reason.words, "fix": reason.fix} for reason in decision.reasons
+            ],
+            "call": str(self.call_id),
+            "resource_metadata": metadata_url(self.tenant, self.resource),
+        }
+        if decision.scope:
+            said["scope"] = decision.scope
+        if self.approval_id is not None:
+            said["approval"] = str(self.approval_id)
+            said["ask_at"] = f"{settings.KNOBS.base_url}/t/{self.tenant}/my/inbox/{self.approval_id}/"
+        elif self.agent_id is not None and set(decision.reasons) & (_SCOPE_HELPS | _AUTHORIZE_AGAIN):
+            query = urlencode({"agent": str(self.agent_id), "resource": self.resource})
+            said["ask_at"] = f"{settings.KNOBS.base_url}/t/{self.tenant}/my/agents/give/?{query}"
+        return said
+
+    def as_problem(self) -> Answer:
+        title = "Your person is asked first" if self.decision.asked else "Refused"
+        detail = f"{self.decision.words} {self.decision.fix}".strip()
+        answer = problem(self.status, title, detail, **self.told())
+        answer.headers += self.headers()
+        return answer
+
+    def as_rpc(self, request_id: Any) -> Answer:
+        detail = f"{self.decision.words} {self.decision.fix}".strip()
+        answer = rpc_error(self.status, REFUSED, detail, request_id, self.told())
+        answer.headers += self.headers()
+        return answer
+
+
+def problem(status: int, title: str, detail: str, **more: Any) -> Answer:
+    """RFC 9457."""
+    body = {"type": "about:blank", "title": title, "status": status, "detail": detail, **more}
+    return Answer(status, orjson.dumps(body), [(b"content-type", b"application/problem+json"), *_SAFE])
+
+
+def rpc_error(status: int, code: int, message: str, request_id: Any, data: Any = None) -> Answer:
+    error: dict[str, Any] = {"code": code, "message": message}
+    if data is not None:
+        error["data"] = data
+    body = orjson.dumps({"jsonrpc": "2.0", "id": request_id, "error": error})
+    return Answer(status, body, [(b"content-type", b"application/json"), *_SAFE])
+
+
+def json_answer(status: int, value: Any, headers: Headers | None = None) -> Answer:
+    return Answer(status, orjson.dumps(value), [(b"content-type", b"application/json"), *(headers or _SAFE)])
+
+
+def _quotable(text: str) -> str:
+    """RFC 6750 §3: printable ASCII without quote and backslash."""
+    return "".join(c if " " <= c <= "~" and c not in '"\\' else "'" if c in '’‘“”"`' else "-" for c in text)
+
+
+def _until_midnight() -> int:
+    now = datetime.now(UTC)
+    midnight = (now + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
+    return int((midnight - now).total_seconds()) + 1

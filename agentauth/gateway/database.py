@@ -1,0 +1,69 @@
+"""The gateway's own way to the database: asynchronous, as the application's role, never waiting long.
+
+Calls do not pass through the ORM: it blocks, and costs more than all the rest of a call.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from django.conf import settings
+from psycopg.conninfo import make_conninfo
+from psycopg_pool import AsyncConnectionPool
+
+from tenants.rls import TENANT_SETTING
+
+ENTER = f"SELECT set_config('{TENANT_SETTING}', %s, true)"
+LIMIT = 3.0  # seconds that anything may take before the database counts as gone
+
+Connection = psycopg.AsyncConnection[tuple[Any, ...]]
+Pool = AsyncConnectionPool[Connection]
+
+
+def conninfo() -> str:
+    """Where Django's `default` leads, in libpq's words."""
+    alias = settings.DATABASES["default"]
+    named = {"dbname": "NAME", "user": "USER", "password": "PASSWORD", "host": "HOST", "port": "PORT"}
+    given = {ours: alias[theirs] for ours, theirs in named.items() if alias.get(theirs)}
+    known = {"connect_timeout": 2, "application_name": "agentauth-gateway"}
+    return make_conninfo(**(alias.get("OPTIONS", {}) | known | given))
+
+
+async def connect() -> Connection:
+    """A connection of one's own, in autocommit: transactions are said explicitly."""
+    connection = await psycopg.AsyncConnection.connect(conninfo(), autocommit=True)
+    await _configure(connection)
+    return connection
+
+
+def make_pool() -> Pool:
+    """A few connections for reading; not opened yet."""
+    return AsyncConnectionPool(
+        conninfo(),
+        min_size=0,
+        max_size=4,
+        max_idle=120,
+        timeout=LIMIT,
+        open=False,
+        kwargs={"autocommit": True},
+        configure=_configure,
+        check=AsyncConnectionPool.check_connection,
+        reconnect_timeout=1,
+    )
+
+
+async def _configure(connection: Connection) -> None:
+    await connection.execute(f"SET statement_timeout = {int(LIMIT * 1000)}")
+    await connection.execute("SET idle_in_transaction_session_timeout = 10000")
+
+
+@asynccontextmanager
+async def reading(pool: Pool, tenant_id: UUID | None = None) -> AsyncIterator[Connection]:
+    """A short transaction, inside one tenant if one is named."""
+    async with asyncio.timeout(LIMIT), pool.connection() as connection, connection.transaction():
+        if tenant_id is not None:
+            await connection.execute(ENTER, [str(tenant_id)])
+        yield connection

@@ -1,0 +1,17 @@
+"""Protected resource metadata (RFC 9728): whoever was refused reads here whom to ask for a token."""
+
+from typing import Any
+
+from agentauth.gateway.snapshot import Resource, Tenant
+
+PREFIX = b"/.well-known/oauth-protected-resource/"
+
+
+def describe(tenant: Tenant, resource: Resource) -> dict[str, Any]:
+    return {
+        "resource": resource.url,
+        "authorization_servers": [tenant.issuer],
+        "scopes_supported": sorted(resource.scopes),
+        "bearer_methods_supported": ["header"],
+        "resource_name": resource.name,
+    }

@@ -1,0 +1,343 @@
+"""What a worker holds in memory of each tenant: keys, resources and their operations; on demand, agents and grants.
+
+Loaded when first needed, dropped when a notice says that it changed, asked anew on every call while nothing is heard.
+"""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+from urllib.parse import SplitResult, urlsplit
+from uuid import UUID
+
+import jwt
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from agentauth.gateway.database import Pool, reading
+from agentauth.gateway.hearing import Hearing
+from agentauth.gateway.paths import Routes
+from agentauth.keys import ring
+from agentauth.keys.addresses import issuer, resource_url
+from agentauth.keys.signing import PURPOSE, Signer
+from agentauth.policy.facts import AgentFacts, GrantFacts, OperationFacts
+from agentauth.resources.models import Resource as ResourceRow
+from agentauth.resources.upstream import upstream_headers
+
+LONGEST_UNREAD = 60.0  # seconds after which a snapshot is read again although nothing was announced
+_UNKNOWN_KEPT = 1.0
+_AGENTS_KEPT = 20_000
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Operation:
+    facts: OperationFacts
+    digest: str = ""
+
+
+@dataclass(slots=True)
+class Resource:
+    id: UUID
+    slug: str
+    name: str
+    kind: str
+    published: bool
+    url: str
+    upstream: SplitResult
+    credential: dict[str, str] | None
+    """Headers that prove us to the upstream; None when they could not be opened, and then nothing passes."""
+    sends_assertion: bool
+    scopes: dict[str, str] = field(default_factory=dict)
+    """Names of the scopes that some operation needs, to their risk class."""
+    scope_names: dict[UUID, str] = field(default_factory=dict)
+    routes: Routes = field(default_factory=Routes)
+    tools: dict[str, Operation] = field(default_factory=dict)
+
+    @property
+    def origin(self) -> str:
+        return f"{self.upstream.scheme}://{self.upstream.netloc}"
+
+
+@dataclass(slots=True)
+class Tenant:
+    id: UUID
+    slug: str
+    suspended: bool
+    issuer: str
+    keys: dict[str, ec.EllipticCurvePublicKey]
+    unpublish_at: dict[str, datetime]
+    signer: Signer | None
+    resources: dict[str, Resource]
+    verified: "OrderedDict[bytes, Any]" = field(default_factory=OrderedDict)
+    """Tokens whose signature was checked, by hash; gone with this snapshot when a key changes."""
+
+
+@dataclass(slots=True)
+class Agent:
+    client_id: str
+    state: str
+    valid_until: datetime | None
+    ceiling_risk: str
+    ceiling: frozenset[UUID] | None
+
+    def facts_for(self, resource: Resource) -> AgentFacts:
+        names = None
+        if self.ceiling is not None:
+            names = frozenset(resource.scope_names[one] for one in self.ceiling if one in resource.scope_names)
+        return AgentFacts(self.state, self.valid_until, self.ceiling_risk, names)
+
+
+@dataclass(slots=True)
+class Grant:
+    agent_id: UUID
+    resource_id: UUID
+    member_id: UUID | None
+    member_active: bool | None
+    facts: GrantFacts
+
+
+class _Held(Generic[T]):
+    """One kind of thing in memory, read through. A read that a notice overtook is used once and not kept."""
+
+    def __init__(self, read: Callable[[Any], Awaitable[T]], hearing: Hearing, most: int) -> None:
+        self._read, self._hearing, self._most = read, hearing, most
+        self._kept: OrderedDict[Hashable, tuple[float, T]] = OrderedDict()
+        self._drops: dict[Hashable, int] = {}
+        self._clears = 0
+        self._reading: dict[Hashable, asyncio.Task[T]] = {}
+
+    async def get(self, key: Hashable, *, keep: float = LONGEST_UNREAD) -> T:
+        fresh = self._hearing.is_fresh
+        found = self._kept.get(key)
+        if found is not None and fresh and found[0] > time.monotonic():
+            return found[1]
+        if not fresh:
+            return await self._read(key)  # nobody tells us what changed: ask, and believe it for this call only
+        running = self._reading.get(key)
+        if running is None:
+            running = asyncio.create_task(self._fill(key, keep))
+            self._reading[key] = running
+            running.add_done_callback(
+                lambda task: self._reading.pop(key, None) if self._reading.get(key) is task else None
+            )
+        return await asyncio.shield(running)
+
+    async def _fill(self, key: Hashable, keep: float) -> T:
+        before = (self._clears, self._drops.get(key, 0))
+        value = await self._read(key)
+        if before == (self._clears, self._drops.get(key, 0)):
+            self._kept[key] = (time.monotonic() + (keep if value is not None else _UNKNOWN_KEPT), value)
+            self._kept.move_to_end(key)
+            while len(self._kept) > self._most:
+                self._kept.popitem(last=False)
+        return value
+
+    def drop(self, key: Hashable) -> None:
+        self._kept.pop(key, None)
+        if self._reading.pop(key, None) is not None:  # who asks from now on must not get what that one reads
+            self._drops[key] = self._drops.get(key, 0) + 1
+            if len(self._drops) > self._most:
+                self._drops.clear()
+                self._clears += 1
+
+    def clear(self) -> None:
+        self._kept.clear()
+        self._reading.clear()
+        self._drops.clear()
+        self._clears += 1
+
+    def forget(self, is_gone: Callable[[Any], bool]) -> None:
+        for key in [key for key in {*self._kept, *self._reading} if is_gone(key)]:
+            self.drop(key)
+
+
+class Snapshots:
+    """All that the workers know. `on_notice` and `clear` are called by who hears."""
+
+    def __init__(self, pool: Pool, hearing: Hearing) -> None:
+        self._pool = pool
+        self._slugs: dict[UUID, str] = {}
+        self._tenants: _Held[Tenant | None] = _Held(self._read_tenant, hearing, 5_000)
+        self._agents: _Held[Agent | None] = _Held(self._read_agent, hearing, _AGENTS_KEPT)
+        self._grants: _Held[Grant | None] = _Held(self._read_grant, hearing, _AGENTS_KEPT)
+
+    async def tenant(self, slug: str) -> Tenant | None:
+        return await self._tenants.get(slug)
+
+    async def agent(self, tenant_id: UUID, agent_id: UUID) -> Agent | None:
+        return await self._agents.get((tenant_id, agent_id))
+
+    async def grant(self, tenant_id: UUID, grant_id: UUID) -> Grant | None:
+        return await self._grants.get((tenant_id, grant_id))
+
+    def on_notice(self, tenant_id: UUID, what: str, subject: str) -> None:
+        """Drop what this may be about; what is not recognised drops the whole tenant."""
+        app, _, subject_id = subject.partition(":") if what == "config" else (what, "", subject)
+        try:
+            one = UUID(subject_id)
+        except ValueError:
+            one = None
+        if app in ("grants", "grant") and one is not None:
+            self._grants.drop((tenant_id, one))
+        elif app in ("agents", "agent") and one is not None:
+            self._agents.drop((tenant_id, one))
+        elif app == "member":
+            self._grants.forget(lambda key: key[0] == tenant_id)
+        elif app not in ("token", "credential"):
+            self._drop_tenant(tenant_id)
+
+    def clear(self) -> None:
+        for held in (self._tenants, self._agents, self._grants):
+            held.clear()
+
+    def _drop_tenant(self, tenant_id: UUID) -> None:
+        slug = self._slugs.get(tenant_id)
+        if slug is None:
+            self._tenants.clear()  # read under way, or a tenant that we knew only as unknown
+        else:
+            self._tenants.drop(slug)
+        self._agents.forget(lambda key: key[0] == tenant_id)
+        self._grants.forget(lambda key: key[0] == tenant_id)
+
+    async def _read_tenant(self, slug: str) -> Tenant | None:
+        async with reading(self._pool) as db:
+            cursor = await db.execute("SELECT id, suspended_at FROM tenants_tenant WHERE slug = %s", [slug])
+            row = await cursor.fetchone()
+            if row is None:
+                return None
+            tenant_id, suspended_at = row
+            await db.execute("SELECT set_config('agentauth.tenant', %s, true)", [str(tenant_id)])
+            keys = await db.execute(_KEYS, [tenant_id])
+            key_rows = await keys.fetchall()
+            resources = await db.execute(_RESOURCES, [tenant_id])
+            resource_rows = await resources.fetchall()
+            scopes = await db.execute(_SCOPES, [tenant_id])
+            scope_rows = await scopes.fetchall()
+            operations = await db.execute(_OPERATIONS, [tenant_id])
+            operation_rows = await operations.fetchall()
+        self._slugs[tenant_id] = slug
+        public = {kid: jwt.PyJWK(jwk, algorithm="ES256").key for kid, jwk, *_ in key_rows}
+        tenant = Tenant(
+            id=tenant_id,
+            slug=slug,
+            suspended=suspended_at is not None,
+            issuer=issuer(slug),
+            keys=public,
+            unpublish_at={row[0]: row[4] for row in key_rows if row[4] is not None},
+            signer=_signer(tenant_id, key_rows),
+            resources={},
+        )
+        by_id: dict[UUID, Resource] = {}
+        for row in resource_rows:
+            resource = _resource(tenant, row)
+            by_id[resource.id] = tenant.resources[resource.slug] = resource
+        for scope_id, resource_id, name in scope_rows:
+            if resource_id in by_id:
+                by_id[resource_id].scope_names[scope_id] = name
+        for resource_id, *operation in operation_rows:
+            if resource_id in by_id:
+                _add_operation(by_id[resource_id], operation)
+        return tenant
+
+    async def _read_agent(self, key: tuple[UUID, UUID]) -> Agent | None:
+        async with reading(self._pool, key[0]) as db:
+            cursor = await db.execute(_AGENT, key)
+            row = await cursor.fetchone()
+        if row is None:
+            return None
+        client_id, state, valid_until, ceiling_risk, registration, listed = row
+        ceiling = frozenset(listed) if listed or registration == "admin" else None
+        return Agent(client_id, state, valid_until, ceiling_risk, ceiling)
+
+    async def _read_grant(self, key: tuple[UUID, UUID]) -> Grant | None:
+        async with reading(self._pool, key[0]) as db:
+            cursor = await db.execute(_GRANT, key)
+            row = await cursor.fetchone()
+        if row is None:
+            return None
+        agent_id, resource_id, member_id, active, expires_at, ended_at, constraints, modes = row
+        facts = GrantFacts(expires_at, ended_at is not None, modes or {}, constraints or {})
+        return Grant(agent_id, resource_id, member_id, active if member_id else None, facts)
+
+
+def _signer(tenant_id: UUID, rows: list[tuple[Any, ...]]) -> Signer | None:
+    """The newest key that signs. A ring that lost its key stops assertions, not verification."""
+    for kid, _, sealed, row_id, _, may_sign in rows:
+        if may_sign:
+            try:
+                der = ring.unseal(bytes(sealed), tenant_id=tenant_id, row_id=row_id, purpose=PURPOSE)
+            except ring.RingError:
+                return None
+            private = serialization.load_der_private_key(der, None)
+            return Signer(kid, private) if isinstance(private, ec.EllipticCurvePrivateKey) else None
+    return None
+
+
+def _resource(tenant: Tenant, row: tuple[Any, ...]) -> Resource:
+    resource_id, slug, name, kind, state, upstream_url, auth, header, sealed, sends_assertion = row
+    stored = ResourceRow(
+        id=resource_id, tenant_id=tenant.id, upstream_auth=auth, upstream_header=header, sealed_credential=sealed
+    )
+    try:
+        credential = upstream_headers(stored)
+    except Exception:  # whatever is wrong with it: without its credential nothing passes
+        credential = None
+    return Resource(
+        id=resource_id,
+        slug=slug,
+        name=name,
+        kind=kind,
+        published=state == "published",
+        url=resource_url(tenant.slug, slug),
+        upstream=urlsplit(upstream_url),
+        credential=credential,
+        sends_assertion=sends_assertion,
+    )
+
+
+def _add_operation(resource: Resource, row: list[Any]) -> None:
+    key, method, path, tool, digest, held, scope, risk = row
+    operation = Operation(OperationFacts(key, scope, risk or "", held), digest)
+    if scope and not held:
+        resource.scopes[scope] = risk
+    if tool:
+        resource.tools[tool] = operation
+    elif method and path:
+        resource.routes.add(method, path, operation)
+
+
+_KEYS = """
+SELECT kid, public_jwk, sealed_private, id, unpublish_at, retired_at IS NULL AND signs_from <= now()
+FROM keys_signingkey WHERE tenant_id = %s AND (unpublish_at IS NULL OR unpublish_at > now()) ORDER BY signs_from DESC
+"""
+_RESOURCES = """
+SELECT id, slug, name, kind, state, upstream_url, upstream_auth, upstream_header, sealed_credential, sends_assertion
+FROM resources_resource WHERE tenant_id = %s AND kind IN ('rest', 'mcp')
+"""
+_SCOPES = "SELECT id, resource_id, name FROM resources_scope WHERE tenant_id = %s"
+_OPERATIONS = """
+SELECT o.resource_id, o.key, o.method, o.path, o.tool, o.digest, o.changed_at IS NOT NULL, s.name, s.risk
+FROM resources_operation o LEFT JOIN resources_scope s ON s.tenant_id = o.tenant_id AND s.id = o.scope_id
+WHERE o.tenant_id = %s
+"""
+_AGENT = """
+SELECT client_id, state, valid_until, ceiling_risk, registration,
+    ARRAY(SELECT c.scope_id FROM resources_ceiling c WHERE c.tenant_id = a.tenant_id AND c.agent_id = a.id)
+FROM agents_agent a WHERE a.tenant_id = %s AND a.id = %s
+"""
+_GRANT = """
+SELECT g.agent_id, g.resource_id, g.member_id, m.deactivated_at IS NULL AND u.is_active, g.expires_at, g.ended_at,
+    g.constraints,
+    (SELECT jsonb_object_agg(s.name, p.mode) FROM grants_permission p
+     JOIN resources_scope s ON s.tenant_id = p.tenant_id AND s.id = p.scope_id
+     WHERE p.tenant_id = g.tenant_id AND p.grant_id = g.id)
+FROM grants_grant g
+LEFT JOIN tenants_member m ON m.tenant_id = g.tenant_id AND m.id = g.member_id
+LEFT JOIN tenants_user u ON u.id = m.user_id
+WHERE g.tenant_id = %s AND g.id = %s
+"""

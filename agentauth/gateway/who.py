@@ -1,0 +1,183 @@
+"""Who calls: the bearer token of RFC 6750 in its header, a JWT access token of RFC 9068 for exactly this resource."""
+
+import hashlib
+import re
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import jwt
+from cryptography.exceptions import InvalidSignature
+
+from agentauth.gateway.headers import RawHeaders
+from agentauth.gateway.snapshot import Tenant
+from agentauth.policy.decision import Reason
+
+LEEWAY = 5  # seconds that another host's clock may be ahead; an expiry gets none
+LONGEST_TOKEN = 8192
+DEEPEST_CHAIN = 5
+_TOKENS_KEPT = 10_000
+_TOKEN = re.compile(rb"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\Z")
+_TYPES = ("at+jwt", "application/at+jwt")
+_JTI = re.compile(r"[\x21-\x7e]{1,64}\Z")
+
+
+class NoToken(Exception):
+    """Nobody said who they are (RFC 6750 §3: a challenge without an error)."""
+
+
+class BadRequest(Exception):
+    """Said twice, or in a way that is not one of RFC 6750's."""
+
+
+class TokenRefused(Exception):
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason.words)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """What a valid token says. `chain` holds every agent in it, the one that calls first."""
+
+    agent_id: UUID
+    member_id: UUID | None
+    grant_id: UUID
+    client_id: str
+    jti: str
+    scopes: frozenset[str]
+    issued_at: int
+    not_before: int
+    expires_at: int
+    chain: tuple[UUID, ...]
+    kid: str
+    aud: str
+
+    @property
+    def name(self) -> str:
+        """One for each agent and person: what sessions are bound to."""
+        return f"{self.agent_id}/{self.member_id or '-'}"
+
+
+def read_bearer(headers: RawHeaders) -> bytes:
+    """The one token of this request. Raises NoToken, BadRequest, TokenRefused."""
+    found = [value for name, value in headers if name.lower() == b"authorization"]
+    if not found:
+        raise NoToken
+    if len(found) > 1:
+        raise BadRequest("Send one Authorization header.")
+    scheme, _, token = found[0].strip().partition(b" ")
+    if scheme.lower() != b"bearer":
+        raise NoToken
+    token = token.strip()
+    if len(token) > LONGEST_TOKEN or not _TOKEN.match(token):
+        raise TokenRefused(Reason.TOKEN_MALFORMED)
+    return token
+
+
+def verify(token: bytes, tenant: Tenant, audience: str, *, now: float | None = None) -> Principal:
+    """The token's principal if it is this tenant's, for this audience, and valid now. Raises TokenRefused."""
+    now = time.time() if now is None else now
+    digest = hashlib.sha256(token).digest()
+    principal: Principal | None = tenant.verified.get(digest)
+    if principal is None:
+        principal = _read(token, tenant)
+        tenant.verified[digest] = principal
+        if len(tenant.verified) > _TOKENS_KEPT:
+            tenant.verified.popitem(last=False)
+    withdrawn = tenant.unpublish_at.get(principal.kid)
+    if withdrawn is not None and withdrawn <= datetime.now(UTC):
+        raise TokenRefused(Reason.TOKEN_UNTRUSTED)
+    if principal.aud != audience:
+        raise TokenRefused(Reason.TOKEN_WRONG_AUDIENCE)
+    if principal.expires_at <= now:
+        raise TokenRefused(Reason.TOKEN_EXPIRED)
+    if max(principal.not_before, principal.issued_at) > now + LEEWAY:
+        raise TokenRefused(Reason.TOKEN_NOT_YET_VALID)
+    return principal
+
+
+def _read(token: bytes, tenant: Tenant) -> Principal:
+    """Signature and claims, which do not change; times and audience are compared at each use."""
+    try:
+        header = jwt.get_unverified_header(token)
+    except jwt.PyJWTError:
+        raise TokenRefused(Reason.TOKEN_MALFORMED) from None
+    key = tenant.keys.get(header.get("kid", ""))
+    if (
+        header.get("alg") != "ES256"
+        or str(header.get("typ", "")).lower() not in _TYPES
+        or "crit" in header
+        or header.get("b64", True) is not True
+        or key is None
+    ):
+        raise TokenRefused(Reason.TOKEN_UNTRUSTED)
+    try:
+        claims = jwt.decode(
+            token,
+            key,
+            algorithms=["ES256"],
+            options={
+                "verify_aud": False,
+                "verify_exp": False,
+                "verify_iat": False,
+                "verify_nbf": False,
+                "verify_iss": False,
+                "require": ["iss", "sub", "aud", "client_id", "scope", "exp", "iat", "jti", "grant_id"],
+            },
+        )
+    except (jwt.PyJWTError, InvalidSignature):
+        raise TokenRefused(Reason.TOKEN_UNTRUSTED) from None
+    if claims["iss"] != tenant.issuer:
+        raise TokenRefused(Reason.TOKEN_UNTRUSTED)
+    try:
+        return _principal(claims, str(header["kid"]))
+    except (ValueError, TypeError, KeyError):
+        raise TokenRefused(Reason.TOKEN_MALFORMED) from None
+
+
+def _principal(claims: dict[str, Any], kid: str) -> Principal:
+    actors = _actors(claims.get("act"))
+    subject = UUID(_text(claims["sub"]))
+    jti, aud = _text(claims["jti"]), _text(claims["aud"])
+    if not _JTI.match(jti):
+        raise ValueError(jti)
+    return Principal(
+        agent_id=actors[0] if actors else subject,
+        member_id=subject if actors else None,
+        grant_id=UUID(_text(claims["grant_id"])),
+        client_id=_text(claims["client_id"]),
+        jti=jti,
+        scopes=frozenset(_text(claims["scope"]).split()),
+        issued_at=_seconds(claims["iat"]),
+        not_before=_seconds(claims.get("nbf", claims["iat"])),
+        expires_at=_seconds(claims["exp"]),
+        chain=tuple(actors) or (subject,),
+        kid=kid,
+        aud=aud,
+    )
+
+
+def _actors(act: Any) -> list[UUID]:
+    """RFC 8693 §4.1: the outermost actor is the one that acts now, those inside came before it."""
+    found: list[UUID] = []
+    while act is not None:
+        if not isinstance(act, dict) or len(found) == DEEPEST_CHAIN:
+            raise ValueError(act)
+        found.append(UUID(_text(act["sub"])))
+        act = act.get("act")
+    return found
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(value)
+    return value
+
+
+def _seconds(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(value)
+    return value
