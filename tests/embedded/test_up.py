@@ -128,8 +128,9 @@ def _postmaster(machine: Stack) -> int:
 
 def _answers(machine: Stack) -> bool:
     try:
+        machine.sql("SELECT 1")
         return all(machine.get(f"{origin}/readyz")[0] == 200 for origin in (machine.base_url, machine.gateway_url))
-    except OSError:
+    except (OSError, psycopg.OperationalError):
         return False
 
 
