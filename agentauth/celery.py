@@ -15,5 +15,12 @@ app.conf.beat_schedule = {
         "schedule": 60.0,
     },
     "close-lost-calls": {"task": "audit.tasks.close_lost_calls", "schedule": 30.0},
+    # What happened while no clock was running
+    "close-calls-lost-long-ago": {
+        "task": "audit.tasks.close_lost_calls",
+        "schedule": 3600.0,
+        "kwargs": {"hours": 24.0 * 31},
+    },
+    "remove-expired-exports": {"task": "audit.export.tasks.remove_expired", "schedule": 3600.0},
     "resume-exports": {"task": "audit.export.tasks.resume_stalled", "schedule": 15.0},
 }

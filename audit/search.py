@@ -60,7 +60,8 @@ class Term:
     position: int
     key: str
     values: tuple[str, ...]
-    excluded: bool = False
+    excluded: bool
+    asked_at: datetime  # "7d" is seven days before this
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +122,11 @@ def search(
 
 def count(tenant: "Tenant", query: str = "", *, only_member: UUID | None = None, at_most: int | None = None) -> int:
     """How many events match; with `at_most`, counting stops there. Raises QueryError."""
-    wanted = condition(tenant.id, query, only_member=only_member)
+    return count_where(condition(tenant.id, query, only_member=only_member), at_most)
+
+
+def count_where(wanted: Condition, at_most: int | None = None) -> int:
+    """How many events fulfil a condition."""
     statement = f"SELECT 1 FROM audit_event e WHERE {wanted.sql}"
     if at_most is not None:
         statement += f" LIMIT {int(at_most)}"
@@ -157,7 +162,9 @@ def histogram(tenant: "Tenant", query: str = "", buckets: int = 60, *, only_memb
     return [Bucket(since + step * at, since + step * (at + 1), **counts.get(at, {})) for at in range(buckets)]
 
 
-def condition(tenant_id: UUID, query: str, *, only_member: UUID | None = None) -> Condition:
+def condition(
+    tenant_id: UUID, query: str, *, only_member: UUID | None = None, asked_at: datetime | None = None
+) -> Condition:
     """What an event `e` must fulfil. Names are looked up now, within the tenant. Raises QueryError."""
     # Partitions of months to come hold nothing: one bound lets the planner leave them out
     horizon = f"{int((now() + timedelta(days=2)).timestamp() * 1000):012x}"
@@ -166,23 +173,23 @@ def condition(tenant_id: UUID, query: str, *, only_member: UUID | None = None) -
         own = "(e.member_id = %s OR (e.actor_kind = 'member' AND e.actor = %s))"
         found &= Condition(own, (only_member, str(only_member)))
     compiler = _Compiler(tenant_id, strict=only_member is None)
-    for term in parse(query):
+    for term in parse(query, asked_at):
         part = compiler.compile(term)
         # "IS NOT TRUE": what is not said is not excluded
         found &= Condition(f"({part.sql}) IS NOT TRUE" if term.excluded else f"({part.sql})", part.parameters)
     return found
 
 
-def parse(query: str) -> list[Term]:
-    """The terms of a query. Raises QueryError."""
+def parse(query: str, asked_at: datetime | None = None) -> list[Term]:
+    """The terms of a query; "7d" in it counts back from `asked_at`, now unless told. Raises QueryError."""
     if len(query) > LONGEST_QUERY:
         raise QueryError(LONGEST_QUERY, f"A query has at most {LONGEST_QUERY} characters.")
     if "\0" in query:
         raise QueryError(query.index("\0"), "A query is text.")
-    return list(_terms(query))
+    return list(_terms(query, asked_at or now()))
 
 
-def _terms(query: str) -> Iterator[Term]:
+def _terms(query: str, asked_at: datetime) -> Iterator[Term]:
     at = 0
     while True:
         while at < len(query) and query[at].isspace():
@@ -195,7 +202,7 @@ def _terms(query: str) -> Iterator[Term]:
         key = _KEY.match(query, at)
         if key is None:
             value, at = _read_value(query, at, _WORD)
-            yield Term(start, "", (value,), excluded)
+            yield Term(start, "", (value,), excluded, asked_at)
             continue
         name = key[1].lower()
         if name not in _Compiler.KEYS:
@@ -210,7 +217,7 @@ def _terms(query: str) -> Iterator[Term]:
             if at == len(query) or query[at] != ",":
                 break
             at += 1
-        yield Term(start, name, tuple(values), excluded)
+        yield Term(start, name, tuple(values), excluded, asked_at)
 
 
 def _read_value(query: str, at: int, word: re.Pattern[str]) -> tuple[str, int]:
@@ -236,14 +243,14 @@ def _unknown_key(at: int, name: str, word: str) -> QueryError:
 def _moment(term: Term, value: str, *, end: bool) -> datetime:
     """A time, UTC; of a whole day its start, or with `end` its end."""
     text = value.lower()
-    today = now().astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    today = term.asked_at.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     if text in ("today", "yesterday"):
         day = today - timedelta(days=text == "yesterday")
         return day + timedelta(days=1) if end else day
     ago = _AGO.fullmatch(text)
     try:
         if ago:
-            return now() - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+            return term.asked_at - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
         found = datetime.fromisoformat(value)
         if found.tzinfo is None:
             found = found.replace(tzinfo=UTC)
