@@ -67,6 +67,13 @@ class Row:
     def event(self) -> Event:
         return self.line.event
 
+    @property
+    def for_whom(self) -> str:
+        """The first name of the person a call was made for; an agent without one acts for itself."""
+        if not self.line.verdict or self.event.agent_id is None:
+            return ""
+        return self.person.split(maxsplit=1)[0] if self.person else "itself"
+
 
 @dataclass(frozen=True, slots=True)
 class Opened:

@@ -89,7 +89,7 @@ def cards(grants: Sequence[Grant]) -> list[Card]:
 
 def _card(grant: Grant, rooms: list[Permission], used: dict[str, Any]) -> Card:
     state, stamp = _standing(grant)
-    total = max((grant.expires_at - grant.given_at).days, 1)
+    total = max(round((grant.expires_at - grant.given_at) / timedelta(days=1)), 1)
     order = sorted(rooms, key=lambda room: (room.mode == "never", RISK_ORDER.index(room.scope.risk), room.scope.name))
     return Card(
         grant=grant,
@@ -99,7 +99,7 @@ def _card(grant: Grant, rooms: list[Permission], used: dict[str, Any]) -> Card:
         calls=used.get("calls", 0),
         last_used_at=used.get("last") or grant.last_used_at,
         days_total=total,
-        days_left=min(max((grant.expires_at - now()).days, 0), total),
+        days_left=min(max(round((grant.expires_at - now()) / timedelta(days=1)), 0), total),
         line=verification_line(grant.agent),
     )
 

@@ -55,9 +55,12 @@ class Stopped:
 def my_agents(request: TenantRequest) -> HttpResponse:
     live = list(_my_grants(request).filter(ended_at=None, expires_at__gt=now()).order_by("-given_at"))
     ended = _my_grants(request).exclude(ended_at=None, expires_at__gt=now()).exclude(end_reason="replaced")
+    just = _find(ended, request.GET.get("ended", ""))  # keeps its place on the rack while we say what happened
+    others = ended.exclude(id=just.id) if just else ended
     page = {
-        "cards": cards(live),
-        "ended": cards(list(ended.order_by("-id")[:ENDED_SHOWN])),
+        "live": len(live),
+        "cards": cards([*live, just] if just else live),
+        "ended": cards(list(others.order_by("-id")[:ENDED_SHOWN])),
         "days": by_day(tell(request.tenant, list(_did(request)[:7]))),
         "stopped": _stopped(request, request.GET.get("ended", "")),
     }

@@ -23,7 +23,8 @@ CALLS = (Action.CALL_ALLOWED, Action.CALL_REFUSED, Action.CALL_ASKED)
 ACTS: dict[str, tuple[str, str, str]] = {
     Action.TENANT_CREATED: ("opened", "{tenant}", ""),
     Action.TENANT_CHANGED: ("changed the settings of", "{tenant}", ""),
-    Action.MEMBER_INVITED: ("invited", "{email}", "as {role}"),
+    Action.MEMBER_INVITED: ("invited", "somebody", "as {role}"),
+    Action.MEMBER_INVITATION_WITHDRAWN: ("withdrew an", "invitation", ""),
     Action.MEMBER_JOINED: ("welcomed", "{member}", "as {role}"),
     Action.MEMBER_ROLE_CHANGED: ("made", "{subject_member}", "{role}"),
     Action.MEMBER_DEACTIVATED: ("deactivated", "{subject_member}", ""),
@@ -127,7 +128,9 @@ class _Names:
         grant_ids = _known(row.grant_id for row in rows if row.action in CALLS)
         calls = _known(row.call_id for row in rows if row.action == Action.CALL_ALLOWED)
         members = Member.objects.filter(tenant=tenant, id__in=member_ids).select_related("user")
-        ends = Event.objects.filter(tenant=tenant, call_id__in=calls, action__in=(Action.CALL_FINISHED, Action.CALL_LOST))
+        ends = Event.objects.filter(
+            tenant=tenant, call_id__in=calls, action__in=(Action.CALL_FINISHED, Action.CALL_LOST)
+        )
         self.agents = _by_id(Agent.objects.filter(tenant=tenant, id__in=agent_ids))
         self.members = _by_id(members)
         self.resources = _by_id(Resource.objects.filter(tenant=tenant, id__in=resource_ids))
@@ -198,7 +201,9 @@ def _call(names: _Names, row: Event) -> Line:
 
 
 def _because(names: _Names, row: Event) -> str:
-    if row.action != Action.CALL_ALLOWED:
+    if row.action == Action.CALL_ASKED:
+        return f"Waits for {names.first(row.member_id) or 'its owner'}"
+    if row.action == Action.CALL_REFUSED:
         if "grant_says_never" in row.reasons and names.first(row.member_id):
             return f"{names.first(row.member_id)}’s grant says never"
         return " ".join(_reason(code) for code in row.reasons)
