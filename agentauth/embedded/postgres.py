@@ -216,7 +216,7 @@ class Cluster:
             if self._user is not None and folder.stat().st_uid != self._user.pw_uid:
                 try:
                     os.chown(folder, self._user.pw_uid, self._user.pw_gid)
-                except PermissionError:
+                except OSError:  # EPERM, or EINVAL for a user id that is not mapped
                     raise ServerUnavailable(_CANNOT_DROP_ROOT) from None
         if not self.log.exists():
             self.log.touch(mode=0o600)
