@@ -63,7 +63,7 @@ class ProofShape(Strict):
     leaf_hash = Text(help_text="SHA-256 of a zero byte and `body`.")
     path = serializers.ListField(child=Text(), help_text="The audit path, from the leaf up.")
     size = serializers.IntegerField()
-    root = Text()
+    root = Text()  # type: ignore[assignment]  # a field, not the property
     checkpoint = Text(help_text="The signed tree head (C2SP signed note).")
     problem = Text(help_text="What does not hold; empty when the server finds the proof sound.")
 
@@ -73,7 +73,8 @@ class EventWholeShape(EventShape):
 
     body = Text(help_text="The exact text that was hashed.")
     proof = ProofShape(  # a field
-        allow_null=True, help_text="null until the sequencer has given the event its place.")
+        allow_null=True, help_text="null until the sequencer has given the event its place."
+    )
 
 
 class EventPageShape(Strict):

@@ -2,7 +2,7 @@
 
 from django.urls import URLPattern, URLResolver, include, path, re_path
 
-from agentauth.api import agents, events, grants, reference, resources
+from agentauth.api import agents, events, exports, grants, reference, resources
 
 nouns: list[URLPattern | URLResolver] = [
     path("/agents", agents.Agents.as_view()),
@@ -23,6 +23,10 @@ nouns: list[URLPattern | URLResolver] = [
     path("/grants/<uuid:grant>/revoke", grants.RevokeGrant.as_view()),
     path("/events", events.Events.as_view()),
     path("/events/<uuid:event>", events.OneEvent.as_view()),
+    path("/exports", exports.Exports.as_view()),
+    path("/exports/<uuid:export>", exports.OneExport.as_view()),
+    path("/exports/<uuid:export>/cancel", exports.CancelExport.as_view()),
+    path("/exports/<uuid:export>/bundle", exports.ExportBundle.as_view()),
 ]
 
 urlpatterns: list[URLPattern | URLResolver] = [

@@ -49,9 +49,9 @@ class ScopesShape(Strict):
     scopes = serializers.ListField(child=Text())
 
 
-def Answers(shape: Any, *, status: int = 200, also: Iterable[int] = ()) -> dict[Any, Any]:
+def Answers(shape: Any, *, status: int = 200, media_type: str = "application/json") -> dict[Any, Any]:
     """The good answer and every problem that an operation may answer with."""
-    refusals = {400, 401, 403, 404, 406, 409, 413, 415, 422, 429, 500, 503, *also}
+    refusals = {400, 401, 403, 404, 406, 409, 413, 415, 422, 429, 500, 503}
     by_status: dict[int, list[str]] = {}
     for kind in KINDS.values():
         by_status.setdefault(kind.status, []).append(kind.title)
@@ -59,7 +59,7 @@ def Answers(shape: Any, *, status: int = 200, also: Iterable[int] = ()) -> dict[
         (code, "application/problem+json"): OpenApiResponse(ProblemShape, description=" / ".join(by_status[code]))
         for code in sorted(refusals)
     }
-    return {status: shape, **problems}
+    return {(status, media_type): shape, **problems}
 
 
 def person(member: Member | None) -> dict[str, str] | None:
