@@ -63,8 +63,9 @@ _APPROVALS = (
 )
 _SPEND = "UPDATE grants_approval SET state = 'used' WHERE tenant_id = %s AND id = %s"
 _ASK = (
-    "INSERT INTO grants_approval "
-    "(id, tenant_id, grant_id, operation, args, args_hash, state, asked_at, expires_at, reason) VALUES (%s, %s, %s, %s, %s::jsonb, %s, 'pending', now(), now() + %s, '')"
+    "INSERT INTO grants_approval"
+    " (id, tenant_id, grant_id, operation, args, args_hash, state, asked_at, expires_at, reason)"
+    " VALUES (%s, %s, %s, %s, %s::jsonb, %s, 'pending', now(), now() + %s, '')"
 )
 
 
