@@ -232,10 +232,10 @@ def _rows(request: TenantRequest, events: Iterable[Event], query: str) -> list[R
         )
     )
     before = request.GET.get("before", "")
-    people = Member.objects.filter(tenant=request.tenant, id__in={one.member_id for one in shown} - {None})
-    names = {person.id: person.name for person in people.select_related("user")}
-    at = Resource.objects.filter(tenant=request.tenant, id__in={one.resource_id for one in shown} - {None})
-    where = dict(at.values_list("id", "name"))
+    people = Member.objects.filter(tenant=request.tenant, id__in={one.member_id for one in shown if one.member_id})
+    names: dict[UUID | None, str] = {person.id: person.name for person in people.select_related("user")}
+    at = Resource.objects.filter(tenant=request.tenant, id__in={one.resource_id for one in shown if one.resource_id})
+    where: dict[UUID | None, str] = dict(at.values_list("id", "name"))
     return [
         Row(
             line=line,

@@ -56,7 +56,7 @@ class Card:
     @property
     def ended_words(self) -> str:
         by = self.grant.ended_by
-        words = {
+        words: dict[str, str] = {
             Grant.EndReason.REPLACED: "A newer badge took its place",
             Grant.EndReason.MEMBER_LEFT: "Ended when you left",
             Grant.EndReason.AGENT_RETIRED: "The agent was retired",
@@ -78,8 +78,8 @@ def cards(grants: Sequence[Grant]) -> list[Card]:
     for permission in Permission.objects.filter(grant_id__in=ids).select_related("scope").order_by("scope__name"):
         rooms.setdefault(permission.grant_id, []).append(permission)
     calls = Event.objects.filter(tenant_id__in={grant.tenant_id for grant in grants}, grant_id__in=ids, action__in=DID)
-    counted = {
-        row["grant_id"]: row
+    counted: dict[Any, dict[str, Any]] = {
+        row["grant_id"]: dict(row)
         for row in calls.filter(at__gt=now() - timedelta(days=30))
         .values("grant_id")
         .annotate(calls=Count("id"), last=Max("at"))

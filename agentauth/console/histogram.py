@@ -74,7 +74,7 @@ def bars(buckets: Sequence[Counted]) -> Bars:
 
 def _midnights(start: datetime, end: datetime) -> list[str]:
     day = start.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
-    found = []
+    found: list[str] = []
     while day < end and len(found) < 100:
         found.append(f"{(day - start) / (end - start) * WIDTH:.1f}")
         day += timedelta(days=1)

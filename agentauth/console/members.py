@@ -65,7 +65,7 @@ class _Empty(forms.Form):
 @tenant_page(roles=AUDITORS)
 def members(request: TenantRequest) -> HttpResponse:
     people = Member.objects.filter(tenant=request.tenant).select_related("user").order_by("user__name", "id")
-    owned: dict[UUID, list[Agent]] = {}
+    owned: dict[UUID | None, list[Agent]] = {}
     for agent in Agent.objects.filter(tenant=request.tenant).exclude(state=Agent.State.RETIRED).order_by("name"):
         owned.setdefault(agent.owner_id, []).append(agent)
     here = [(member, owned.get(member.id, [])) for member in people if member.deactivated_at is None]

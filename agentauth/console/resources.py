@@ -140,8 +140,8 @@ def resources(request: TenantRequest) -> HttpResponse:
     order = {"draft": 0, "published": 1, "retired": 2}
     rows = sorted(found, key=lambda row: (row.kind == "management", order[row.state], row.name.casefold()))
     own = [row for row in rows if row.kind != Resource.Kind.MANAGEMENT]
-    adopted = {row.adopted_from_id for row in own if row.state != Resource.State.RETIRED}
-    offered = CatalogueEntry.objects.filter(withdrawn_at=None).exclude(id__in=adopted - {None}).order_by("name")
+    adopted = {row.adopted_from_id for row in own if row.adopted_from_id and row.state != Resource.State.RETIRED}
+    offered = CatalogueEntry.objects.filter(withdrawn_at=None).exclude(id__in=adopted).order_by("name")
     page = {"resources": rows, "own": own, "offered": offered}
     return render(request, "console/resources/list.html", page)
 

@@ -8,6 +8,7 @@ from agentauth.console import (
     audit,
     catalogue,
     credentials,
+    exports,
     frame,
     home,
     inbox,
@@ -121,6 +122,12 @@ member_pages: Paths = [
 record_pages: Paths = [
     path(f"{TENANT}audit/", audit.record_page, name="record"),
     path(f"{TENANT}audit/newest/", audit.newest, name="record_newest"),
+    path(f"{TENANT}audit/exports/", exports.exports, name="exports"),
+    path(f"{TENANT}audit/exports/new/", exports.new_export, name="export_new"),
+    path(f"{TENANT}audit/exports/<uuid:export_id>/", exports.export, name="export"),
+    path(f"{TENANT}audit/exports/<uuid:export_id>/progress/", exports.progress, name="export_progress"),
+    path(f"{TENANT}audit/exports/<uuid:export_id>/cancel/", exports.cancel_export, name="export_cancel"),
+    path(f"{TENANT}audit/exports/<uuid:export_id>/bundle.zip", exports.download, name="export_download"),
     path(f"{TENANT}audit/<uuid:event_id>/", audit.event, name="event"),
     path(f"{TENANT}audit/<uuid:event_id>/proof.json", audit.proof_file, name="proof_file"),
 ]
