@@ -6,7 +6,7 @@ with `initialize` and a session (2025-11-25 and before). What it says of its too
 
 import hashlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -101,7 +101,6 @@ def read(url: str, headers: Mapping[str, str] | None = None) -> Draft:
 
     Raises FetchRefused, FetchFailed, Unreadable.
     """
-    notes: list[str] = []
     try:
         server, tools = _read_modern(_Conversation(url, headers or {}, version=MODERN))
     except _NotSpoken as modern:
@@ -109,6 +108,12 @@ def read(url: str, headers: Mapping[str, str] | None = None) -> Draft:
             server, tools = _read_legacy(_Conversation(url, headers or {}))
         except _NotSpoken as legacy:
             raise Unreadable(f"This does not look like an MCP server ({legacy or modern}).") from None
+    return draft_of(url, server, tools)
+
+
+def draft_of(url: str, server: Mapping[str, Any], tools: Sequence[Any]) -> Draft:
+    """The draft from what a server said of itself and its tools. Raises Unreadable."""
+    notes: list[str] = []
     operations = list(_operations(tools, notes))
     if not operations:
         raise Unreadable("The server offers no tools.")
@@ -173,7 +178,7 @@ def _all_pages(conversation: _Conversation, params: dict[str, Any]) -> tuple[lis
     raise Unreadable(f"The server's list of tools has more than {_MOST_PAGES} pages.")
 
 
-def _operations(tools: list[Any], notes: list[str]) -> Iterator[DraftOperation]:
+def _operations(tools: Sequence[Any], notes: list[str]) -> Iterator[DraftOperation]:
     seen: set[str] = set()
     for tool in tools:
         name = tool.get("name") if isinstance(tool, Mapping) else None

@@ -14,7 +14,7 @@ from agentauth.embedded.office.door import Door, TurnedAway
 from agentauth.embedded.office.rooms import House, NotPossible
 from agentauth.embedded.office.wire import Receive, Scope, Send, read_body, reply, reply_bytes, stream
 
-_DOCUMENT = Path(__file__).with_name("openapi.json").read_bytes()
+DOCUMENT = Path(__file__).with_name("openapi.json").read_bytes()
 _TICK = 0.5  # seconds
 _STREAMS = ("text/event-stream", "application/x-ndjson")
 
@@ -40,7 +40,7 @@ class Office:
     async def _answer(self, scope: Scope, headers: dict[str, str], receive: Receive, send: Send) -> None:
         method, path = scope["method"], scope["path"]
         if method == "GET" and path == "/openapi.json":
-            await reply_bytes(send, 200, _DOCUMENT)
+            await reply_bytes(send, 200, DOCUMENT)
             return
         self._door.let_in(headers)
         body = await read_body(receive)
