@@ -118,12 +118,16 @@ class Machine:
 
         return demo.cast_lines(self.addresses.base_url)
 
-    def start_programs(self) -> None:
-        """The doors first: somebody is waiting for them."""
+    def open_doors(self) -> None:
+        """Start what somebody waits for."""
+        paths.private_dir(paths.home() / "static")  # whitenoise looks for it
         for program in processes.doors(self.ports):
             self.supervisor.start(program)
         if self.demo:
             self.supervisor.start(processes.office(self.ports))
+
+    def start_background(self) -> None:
+        """Start what nobody waits for."""
         for program in processes.background():
             self.supervisor.start(program)
 

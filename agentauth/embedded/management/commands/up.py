@@ -56,11 +56,12 @@ class Command(BaseCommand):
         with self._step("tables") as detail:
             count = running.migrate(lambda done, total: detail(f"{done} of {total} migrations"))
             detail(f"{count} migrations" if count else "up to date")
+        running.open_doors()  # they need a moment to come up; we use it
         if running.demo:
             with self._step("demo data"):
                 running.seed()
         with self._step("console, gateway, sequencer, worker, clock"):
-            running.start_programs()
+            running.start_background()
             running.await_ready()
         self._welcome(running, time.monotonic() - begun)
 
