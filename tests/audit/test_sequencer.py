@@ -17,6 +17,7 @@ from django.db import connections
 
 from audit import identity, merkle, sequencer
 from audit.actions import Action
+from audit.checkpoint import NoLogKey
 from audit.models import Checkpoint, Event
 from audit.record import INSERT, event_row
 from tenants.rls import in_tenant, set_tenant
@@ -62,7 +63,7 @@ def test_a_transaction_that_commits_late_still_gets_its_place(acme: House) -> No
     slow = psycopg.connect(host=params["host"], dbname=params["dbname"], user=params["user"])
     slow.execute("SELECT set_config('agentauth.tenant', %s, true)", [str(acme.tenant.id)])
     late = event_row(Action.AGENT_CHANGED, tenant_id=acme.tenant.id, actor=WRITER)
-    slow.execute(INSERT, late)  # type: ignore[arg-type]
+    slow.execute(INSERT, late)
     later = write(acme.tenant.id, 5)
     sequencer.drain()
     assert late[0] < later[0]
@@ -141,9 +142,9 @@ def test_a_leader_notices_that_its_last_checkpoint_is_gone(acme: House) -> None:
 
 def test_without_its_key_a_log_that_has_begun_is_not_signed_anew(acme: House, monkeypatch: pytest.MonkeyPatch) -> None:
     sequencer.drain()
-    monkeypatch.setattr(identity.paths, "secrets_dir", lambda: Path("/nonexistent"))
+    monkeypatch.setattr("agentauth.embedded.paths.secrets_dir", lambda: Path("/nonexistent"))
     write(acme.tenant.id, 1)
-    with pytest.raises(sequencer.NoLogKey):
+    with pytest.raises(NoLogKey):
         sequencer.drain()
     assert waiting() == 1
 

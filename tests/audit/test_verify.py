@@ -6,6 +6,7 @@ each there is a forgery that then passes.
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import subprocess
@@ -184,14 +185,14 @@ def _f(**changes: Any) -> Callable[[Files], Files]:
 
 def _note_of_another_name(files: Files) -> Files:
     """The right head, signed with the same key in the name of another tenant's log."""
-    root = bytes.fromhex(verify.json.loads(files["manifest.json"])["root"])
+    root = bytes.fromhex(json.loads(files["manifest.json"])["root"])
     note = KEY.sign("auth.example/t/globex", Head(ORIGIN, 20, root).text())
     return resigned(files | {"checkpoint.txt": note.encode()}, KEY)
 
 
 def _misnamed_note(files: Files) -> Files:
     """Signed in our name, but the text names another log."""
-    root = bytes.fromhex(verify.json.loads(files["manifest.json"])["root"])
+    root = bytes.fromhex(json.loads(files["manifest.json"])["root"])
     note = KEY.sign(ORIGIN, Head("auth.example/t/globex", 20, root).text())
     return resigned(files | {"checkpoint.txt": note.encode()}, KEY)
 

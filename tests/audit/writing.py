@@ -41,4 +41,4 @@ def as_superuser(statement: str, parameters: list[Any] | None = None) -> int:
     params = connections["owner"].get_connection_params()
     with psycopg.connect(host=params["host"], dbname=params["dbname"], user="postgres") as connection:
         connection.execute("SET session_replication_role = replica")
-        return connection.execute(statement, parameters or []).rowcount  # type: ignore[arg-type]
+        return connection.execute(statement, parameters or []).rowcount

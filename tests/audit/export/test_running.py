@@ -115,7 +115,7 @@ def test_an_export_waits_until_its_events_have_their_place(acme: House, monkeypa
     assert [event.subject for event in events_of(acme.tenant.id, "export.failed")] == [str(export.id)]
 
     second = order(acme)
-    monkeypatch.setattr(running.time, "sleep", lambda _: sequencer.drain())
+    monkeypatch.setattr("audit.export.running.time.sleep", lambda _: sequencer.drain())
     assert running.run_export(second.id, acme.tenant.id)
 
 
