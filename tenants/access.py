@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection
 from functools import wraps
-from typing import Any
+from typing import Any, overload
 from urllib.parse import quote
 
 from django.core.exceptions import PermissionDenied
@@ -40,6 +40,10 @@ def require_tenant(slug: str) -> Tenant:
 View = Callable[..., HttpResponseBase]
 
 
+@overload
+def tenant_page(view: View) -> View: ...
+@overload
+def tenant_page(*, roles: Collection[Role]) -> Callable[[View], View]: ...
 def tenant_page(view: View | None = None, *, roles: Collection[Role] = EVERYBODY) -> Any:
     """The door of a tenant's pages: sign-in, membership, role, then the view inside the tenant's transaction.
 

@@ -16,9 +16,9 @@ from tenants.models import Member, Tenant
 KINDS = (
     ("delegated", "It acts for a person", "Someone says yes on their phone; it can do what they allowed, no more.",
      "authorization code, PKCE"),
-    ("autonomous", "It runs by itself", "A job, a server, a nightly run. A rule that you write takes the place of a person.",
+    ("autonomous", "It runs by itself", "A job, a server, a nightly run. Your rule takes the place of a person.",
      "client credentials"),
-    ("mcp", "It is an MCP client", "Most introduce themselves, then you approve them in the list. Fill this in for one that cannot.",
+    ("mcp", "It is an MCP client", "Most introduce themselves and wait in the list. This is for one that cannot.",
      "authorization code, PKCE"),
 )  # fmt: skip
 PROOFS = (
@@ -62,9 +62,18 @@ class AgentForm(forms.Form):
     owner = forms.ModelChoiceField(
         queryset=Member.objects.none(),
         empty_label=None,
+        error_messages={"invalid_choice": "Choose somebody from the list who is an active member."},
         help_text="A person who answers for it. If they leave, it stops.",
     )
-    scopes = forms.ModelMultipleChoiceField(queryset=Scope.objects.none(), required=False, label="What it may ever reach")
+    scopes = forms.ModelMultipleChoiceField(
+        queryset=Scope.objects.none(),
+        required=False,
+        label="What it may ever reach",
+        error_messages={
+            "invalid_choice": "Something that you chose is no longer published. Look at the list again.",
+            "invalid_pk_value": "Something that you chose is no longer published. Look at the list again.",
+        },
+    )
     redirect_uris = forms.CharField(
         label="Redirect addresses",
         required=False,
@@ -85,7 +94,7 @@ class AgentForm(forms.Form):
         owner = self.fields["owner"]
         assert isinstance(owner, forms.ModelChoiceField)
         owner.queryset = members.select_related("user").order_by("user__name")
-        owner.label_from_instance = lambda one: f"{one.name} (me)" if one.id == me.id else one.name  # type: ignore[method-assign,attr-defined]
+        owner.label_from_instance = lambda one: f"{one.name} (me)" if one.id == me.id else one.name  # type: ignore[method-assign,assignment]
         scopes = self.fields["scopes"]
         assert isinstance(scopes, forms.ModelMultipleChoiceField)
         reachable = Scope.objects.filter(tenant=tenant, resource__state=Resource.State.PUBLISHED)
@@ -96,7 +105,8 @@ class AgentForm(forms.Form):
         ticked = {str(getattr(one, "pk", one)) for one in self["scopes"].value() or []}
         scopes = self.fields["scopes"].queryset  # type: ignore[attr-defined]
         by_resource: dict[Resource, list[Scope]] = {}
-        for scope in scopes:
+        ours_last = sorted(scopes, key=lambda scope: scope.resource.kind == Resource.Kind.MANAGEMENT)
+        for scope in ours_last:
             by_resource.setdefault(scope.resource, []).append(scope)
         return [
             Place(
@@ -114,7 +124,9 @@ class AgentForm(forms.Form):
     def clean_name(self) -> str:
         name = str(self.cleaned_data["name"]).strip()
         namesakes = Agent.objects.filter(tenant=self.tenant, name__iexact=name).exclude(state=Agent.State.RETIRED)
-        taken = namesakes.exclude(id=self.initial.get("id")).select_related("owner__user").first()
+        if own := self.initial.get("id"):
+            namesakes = namesakes.exclude(id=own)
+        taken = namesakes.select_related("owner__user").first()
         if taken is not None:
             owner = f"{taken.owner.name} already owns" if taken.owner else "there is already"
             raise forms.ValidationError(f"{owner[0].upper()}{owner[1:]} a “{taken.name}”. Pick another name.")
@@ -161,7 +173,9 @@ class RegisterForm(AgentForm):
         if proof == "none" and kind == Agent.Kind.AUTONOMOUS:
             self.add_error("proof", "An agent that runs by itself must prove itself with a key or a secret.")
         if proof == "none" and kind != Agent.Kind.AUTONOMOUS and not said.get("redirect_uris", True):
-            self.add_error("redirect_uris", "Without a key or secret, the redirect address is all that ties it to its owner.")
+            self.add_error(
+                "redirect_uris", "Without a key or secret, the redirect address is all that ties it to its owner."
+            )
         return said
 
     def auth_method(self) -> str:

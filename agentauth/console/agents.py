@@ -1,4 +1,4 @@
-"""Agents: the list, a badge's page, and stopping. Registering is in `registering.py`, keys and secrets in `credentials.py`."""
+"""Agents: the list, a badge's page, stopping. `registering.py` gives out badges, `credentials.py` keys and secrets."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from agentauth.agents.models import RISKS, Agent, Credential, WrongState, live_tokens
 from agentauth.console.answers import ACTIVE, MONTH, UNAPPROVED, today
-from agentauth.console.badges import Chip, badge, chips, live_grants
+from agentauth.console.badges import ORDER, Chip, badge, chips, live_grants
 from agentauth.console.quickstart import quickstart
 from agentauth.console.telling import CALLS, tell
 from agentauth.grants.models import Grant
@@ -118,7 +118,8 @@ def _matching(found: QuerySet[Agent], words: str, owner: UUID | None) -> QuerySe
 def _page(found: QuerySet[Agent], request: TenantRequest) -> tuple[list[Agent], dict[str, str]]:
     """One page by name, without counting through the ones before it."""
     after, before = _uuid(request.GET.get("after", "")), _uuid(request.GET.get("before", ""))
-    from_here = Agent.objects.filter(tenant=request.tenant, id=after or before).first() if after or before else None
+    turn = after or before
+    from_here = Agent.objects.filter(tenant=request.tenant, id=turn).first() if turn else None
     ordered = found.select_related("owner__user").order_by("name", "id")
     if from_here and after:
         ordered = ordered.filter(Q(name__gt=from_here.name) | Q(name=from_here.name, id__gt=from_here.id))
@@ -130,7 +131,9 @@ def _page(found: QuerySet[Agent], request: TenantRequest) -> tuple[list[Agent], 
     if before:
         rows.reverse()
     number = found.count()
-    words = f"{number:,} {'agent' if number == 1 else 'agents'}" if number <= PAGE else f"{len(rows)} of {number:,} agents"
+    words = (
+        f"{number:,} {'agent' if number == 1 else 'agents'}" if number <= PAGE else f"{len(rows)} of {number:,} agents"
+    )
     has_next = bool(before and from_here) or (more and not before)
     has_previous = bool(after and from_here) or (more and bool(before))
     return rows, {
@@ -159,7 +162,7 @@ def _row(agent: Agent, grants: list[Grant], last_call: datetime | None) -> Row:
 
 def _last_calls(request: TenantRequest, shown: Iterable[Agent]) -> dict[UUID, datetime]:
     calls = Event.objects.filter(tenant=request.tenant, action__in=CALLS, at__gt=now() - MONTH, agent_id=OuterRef("id"))
-    newest = Subquery(calls.order_by("-id").values("at")[:1])
+    newest = Subquery(calls.order_by("-at").values("at")[:1])
     asked = Agent.objects.filter(tenant=request.tenant, id__in=[agent.id for agent in shown])
     return {agent_id: at for agent_id, at in asked.values_list("id", newest) if at}
 
@@ -179,7 +182,7 @@ def agent(request: TenantRequest, agent_id: UUID) -> HttpResponse:
     found = require_agent(request, agent_id)
     grants = live_grants(request.tenant, [found]).get(found.id, [])
     calls = Event.objects.filter(tenant=request.tenant, agent_id=found.id, action__in=CALLS)
-    lines = tell(request.tenant, list(calls.filter(at__gt=now() - MONTH).order_by("-id")[:CALLS_SHOWN]))
+    lines = tell(request.tenant, list(calls.filter(at__gt=now() - MONTH).order_by("-at", "-id")[:CALLS_SHOWN]))
     just = found.state != Agent.State.ACTIVE and now() - found.state_since < timedelta(seconds=20)
     credentials = list(found.credentials.filter(retired_at=None).order_by("-created_at"))
     page = {
@@ -194,7 +197,11 @@ def agent(request: TenantRequest, agent_id: UUID) -> HttpResponse:
         "stopped": stopped(request, found),
         "quick": quickstart(request.tenant, found),
         "members": _active_members(request) if request.member.may_administer else [],
-        "risks": (("read", "Read only"), ("change", "Read and change"), ("dangerous", "Everything, if a person agrees")),
+        "risks": (
+            ("read", "Read only"),
+            ("change", "Read and change"),
+            ("dangerous", "Everything, if a person agrees"),
+        ),
         "ceiling": _ceiling(found),
     }
     return render(request, "console/agents/show.html", page)
@@ -214,9 +221,9 @@ def _rotating(credentials: list[Credential]) -> Credential | None:
 def _ceiling(found: Agent) -> list[tuple[str, list[Chip]]]:
     """The most it may ever be granted, by resource."""
     places: dict[str, list[Chip]] = {}
-    for row in found.ceiling.select_related("scope__resource").order_by("scope__resource__name", "scope__words"):  # type: ignore[attr-defined]
+    for row in found.ceiling.select_related("scope__resource").order_by("scope__resource__name", "scope__words"):
         places.setdefault(row.scope.resource.name, []).append(Chip(row.scope.words, row.scope.risk))
-    return list(places.items())
+    return [(place, sorted(found, key=lambda chip: ORDER[chip.risk])) for place, found in places.items()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +242,9 @@ def stopped(request: TenantRequest, found: Agent) -> Stopped | None:
     if found.state not in (Agent.State.SUSPENDED, Agent.State.RETIRED) or now() - found.state_since > JUST:
         return None
     acts = (Action.AGENT_SUSPENDED, Action.AGENT_RETIRED)
-    since = Event.objects.filter(tenant=request.tenant, agent_id=found.id, at__gte=found.state_since - timedelta(seconds=5))
+    since = Event.objects.filter(
+        tenant=request.tenant, agent_id=found.id, at__gte=found.state_since - timedelta(seconds=5)
+    )
     cause = since.filter(action__in=acts).order_by("-id").first()
     cut = since.filter(action=Action.CALL_FINISHED, outcome="revoked").aggregate(number=Count("id"), last=Max("at"))
     gap = cut["last"] - found.state_since if cut["last"] else timedelta()

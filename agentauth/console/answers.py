@@ -25,7 +25,7 @@ THIS_WEEK = timedelta(days=7)
 AT_WORK = timedelta(minutes=1)
 SHOWN = 8
 CHIPS = 4
-_KINDS = {Action.CALL_ALLOWED: "allow", Action.CALL_ASKED: "ask", Action.CALL_REFUSED: "deny"}
+_KINDS: dict[str, str] = {Action.CALL_ALLOWED: "allow", Action.CALL_ASKED: "ask", Action.CALL_REFUSED: "deny"}
 
 
 @dataclass(slots=True)
@@ -155,7 +155,7 @@ def today(tenant: Tenant, agents: Iterable[Agent] | None = None) -> dict[UUID, D
 def last_lines(tenant: Tenant, agents: Iterable[Agent]) -> dict[UUID, Line]:
     """The last call of each of these agents in a month, told."""
     calls = Event.objects.filter(tenant=tenant, action__in=CALLS, at__gt=now() - MONTH, agent_id=OuterRef("id"))
-    newest = Subquery(calls.order_by("-id").values("id")[:1])  # an index look-up each, however many calls there were
+    newest = Subquery(calls.order_by("-at").values("id")[:1])  # an index look-up each, however many calls there were
     asked = Agent.objects.filter(tenant=tenant, id__in=[agent.id for agent in agents])
     ids = [found for found in asked.values_list(newest, flat=True) if found]
     events = Event.objects.filter(tenant=tenant, id__in=ids, at__gt=now() - MONTH)
@@ -238,7 +238,7 @@ def waiting_calls(tenant: Tenant) -> QuerySet[Approval]:
 
 
 def ending_credentials(tenant: Tenant) -> QuerySet[Credential]:
-    """Live ones that end within two weeks, of agents that are at work, unless a newer one already stands beside them."""
+    """Live ones that end within two weeks, of agents at work, unless a newer one stands beside them."""
     live = Credential.objects.filter(tenant=tenant, retired_at=None, agent__state=Agent.State.ACTIVE)
     ending = live.filter(expires_at__gt=now(), expires_at__lt=now() + SOON)
     lasting = live.filter(Q(expires_at=None) | Q(expires_at__gte=now() + SOON)).values("agent_id")
@@ -318,4 +318,4 @@ def todos(tenant: Tenant, member: Member, waiting: int) -> list[Todo]:
 def log(tenant: Tenant, number: int) -> list[Event]:
     """The newest calls."""
     calls: Any = Event.objects.filter(tenant=tenant, action__in=CALLS, at__gt=now() - MONTH)
-    return list(calls.order_by("-id")[:number])
+    return list(calls.order_by("-at", "-id")[:number])

@@ -106,7 +106,7 @@ def badge(tenant: Tenant, agent: Agent, grants: list[Grant], *, just: bool = Fal
         rooms=[room for room in rooms.values() if room.chips],
         never=chips(grants)[1],
         nowhere="Nowhere yet. A badge opens no door by itself.",
-        until=day(ends) if ends else "no end set",
+        until=day(ends) if ends else "no end",
         left=f"{left} of {total} days left" if ends and left > 0 else "run out" if ends else "ends when it is stopped",
         days_left=max(left, 0),
         days_total=total,
@@ -121,7 +121,7 @@ _STAMPS = {"active": "Active", "suspended": "Suspended", "draft": "Draft", "expi
 
 
 def _acts_for(agent: Agent, grants: list[Grant]) -> str:
-    people = {grant.member_id: grant.member.name for grant in grants if grant.member}
+    people: dict[UUID | None, str] = {grant.member_id: str(grant.member.name) for grant in grants if grant.member}
     if len(people) == 1:
         return next(iter(people.values()))
     if people:

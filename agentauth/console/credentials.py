@@ -15,7 +15,7 @@ from agentauth.agents.registering import add_key, add_secret
 from agentauth.console.agent_form import CredentialForm
 from agentauth.console.agents import require_agent, to_agent
 from agentauth.keys.addresses import issuer
-from agentauth.keys.ring import RingError, unseal, seal
+from agentauth.keys.ring import RingError, seal, unseal
 from tenants.access import ADMINS, TenantRequest, tenant_page
 
 _ONCE = "shown-once"
@@ -61,7 +61,9 @@ def credential_retire(request: TenantRequest, agent_id: UUID, credential_id: UUI
         raise Http404
     try:
         credential.retire(by=request.member)
-        messages.success(request, "Retired. Tokens that it got live out their minutes; stop the agent to end those too.")
+        messages.success(
+            request, "Retired. Tokens that it got live out their minutes; stop the agent to end those too."
+        )
     except WrongState as wrong:
         messages.warning(request, str(wrong))
     return to_agent(request, agent, "credentials")

@@ -81,12 +81,12 @@ def frame(request: HttpRequest) -> dict[str, Any]:
     if tenant is None or member is None:
         return {"frame": Frame(plain.theme, plain.path, user, own=own)}
     if connection.in_atomic_block:
-        return {"frame": _inside(request, plain, user, tenant, member, own)}
+        return {"frame": _inside(request, plain, tenant, member, own)}
     with in_tenant(tenant.id):  # an error page, after the door has closed
-        return {"frame": _inside(request, plain, user, tenant, member, own)}
+        return {"frame": _inside(request, plain, tenant, member, own)}
 
 
-def _inside(request: HttpRequest, plain: Frame, user: User, tenant: Tenant, member: Member, own: list[Link]) -> Frame:
+def _inside(request: HttpRequest, plain: Frame, tenant: Tenant, member: Member, own: list[Link]) -> Frame:
     places = [
         Link(
             place.tenant.name,
@@ -94,11 +94,11 @@ def _inside(request: HttpRequest, plain: Frame, user: User, tenant: Tenant, memb
             place.tenant_id == tenant.id,
             note=place.get_role_display().lower(),
         )
-        for place in memberships(user)
+        for place in memberships(member.user)
     ]
     head = Checkpoint.objects.filter(tenant=tenant).order_by("-size").values_list("size", "at").first()
     return Frame(
-        plain.theme, plain.path, user, tenant, member, places, _nav(request, tenant, member), own,
+        plain.theme, plain.path, member.user, tenant, member, places, _nav(request, tenant, member), own,
         Seal(*head) if head else Seal(0, None),
     )  # fmt: skip
 

@@ -89,7 +89,10 @@ def _python(tenant: Tenant, agent: Agent, resource: Resource) -> Snippet:
             f'token = requests.post("{base}/oauth/token", data={form}}},\n'
             f'    auth=("{agent.client_id}", os.environ["AGENTAUTH_CLIENT_SECRET"])).json()["access_token"]\n'
         )
-    call = f'print(requests.get("{audience}{_first_path(resource)}", headers={{"Authorization": f"Bearer {{token}}"}}).text)'
+    call = (
+        f'headers = {{"Authorization": f"Bearer {{token}}"}}\nprint(requests.get("{audience}{_first_path(resource)}", '
+    )
+    call += "headers=headers).text)"
     return Snippet("python", "Python", text + call)
 
 

@@ -65,6 +65,7 @@ ACTS: dict[str, tuple[str, str, str]] = {
     Action.EXPORT_REQUESTED: ("asked for an", "evidence export", ""),
     Action.EXPORT_FINISHED: ("finished an", "evidence export", ""),
     Action.EXPORT_FAILED: ("could not finish an", "evidence export", ""),
+    Action.EXPORT_CANCELLED: ("cancelled an", "evidence export", ""),
     Action.EXPORT_DOWNLOADED: ("downloaded an", "evidence export", ""),
     Action.RECORD_SEARCHED: ("searched", "the record", ""),
 }

@@ -94,6 +94,11 @@ def count(number: int | None) -> str:
 
 
 @register.filter
+def first_word(name: str) -> str:
+    return (name.split() or [""])[0]
+
+
+@register.filter
 def plural(number: int | None, words: str) -> str:
     """`{{ n|plural:"call,calls" }}` → "1 call", "1,204 calls"."""
     one, many = words.split(",")

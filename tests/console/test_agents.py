@@ -1,0 +1,161 @@
+"""Agents in the console: the list, stopping and letting back in, approving, ending a grant."""
+
+import re
+
+import pytest
+
+from agentauth.agents.models import Agent
+from tenants.models import Revocation
+from tests import cast
+
+pytestmark = pytest.mark.django_db
+
+
+def names(page):
+    return re.findall(r'<a class="cell-main" href="[^"]*">([^<]*)</a>', page.content.decode())
+
+
+def test_the_list_pages_through_all_without_losing_or_repeating_one():
+    acme = cast.acme()
+    for number in range(57):
+        cast.assistant(acme, name=f"Agent {number % 19:02d} {number}")
+    browser, path, seen, trail = cast.signed_in(acme.owner), "/t/acme/agents/", [], []
+    while path:
+        page = browser.get(path)
+        trail.append(names(page))
+        seen += trail[-1]
+        found = re.search(r'rel="next" href="([^"]*)"', page.content.decode())
+        path = f"/t/acme/agents/{found[1].replace('&amp;', '&')}" if found else ""
+    assert len(seen) == len(set(seen)) == 57 and [len(one) for one in trail] == [25, 25, 7]
+    back = re.findall(r'rel="prev" href="([^"]*)"', page.content.decode())
+    assert names(browser.get(f"/t/acme/agents/{back[0]}")) == trail[1]
+
+
+def test_search_finds_by_name_owner_and_purpose():
+    acme = cast.acme()
+    cast.assistant(acme)
+    cast.assistant(acme, name="Invoice clerk", purpose="Matches orders")
+    browser = cast.signed_in(acme.owner)
+    assert names(browser.get("/t/acme/agents/?q=invoice")) == ["Invoice clerk"]
+    assert names(browser.get("/t/acme/agents/?q=orders okafor")) == ["Invoice clerk"]
+    assert names(browser.get("/t/acme/agents/?q=<script>")) == []
+    assert names(browser.get(f"/t/acme/agents/?owner={acme.owner.id}")) == []
+    assert browser.get("/t/acme/agents/?owner=x&after=y&view=z").status_code == 200
+
+
+def test_stopping_says_what_ends_then_ends_it_and_letting_back_undoes_it():
+    acme = cast.acme()
+    agent = cast.assistant(acme)
+    browser = cast.signed_in(acme.owner)
+    question = browser.get(f"/t/acme/agents/{agent.id}/stop/")
+    assert question.status_code == 200
+    agent.refresh_from_db()
+    assert agent.state == "active"
+    answer = browser.post(f"/t/acme/agents/{agent.id}/suspend/", {"reason": "Asked at night"}, follow=True)
+    assert answer.redirect_chain == [(f"/t/acme/agents/{agent.id}/", 303)]
+    assert b"is stopped" in answer.content and b"Asked at night" in answer.content
+    agent.refresh_from_db()
+    assert agent.state == "suspended"
+    assert Revocation.objects.filter(tenant=acme.tenant, kind="agent", subject=str(agent.id), lifted_at=None).exists()
+    (event,) = acme.events("agent.suspended")
+    assert event.actor == str(acme.owner.id) and event.details["reason"] == "Asked at night"
+    browser.post(f"/t/acme/agents/{agent.id}/let-back/")
+    agent.refresh_from_db()
+    assert agent.state == "active" and len(acme.events("agent.let_back")) == 1
+
+
+def test_acts_are_forms_and_links_do_nothing():
+    acme = cast.acme()
+    agent = cast.assistant(acme)
+    browser = cast.signed_in(acme.owner)
+    for act in ("suspend", "let-back", "retire", "approve"):
+        assert browser.get(f"/t/acme/agents/{agent.id}/{act}/").status_code == 405
+
+
+def test_a_form_from_elsewhere_does_nothing():
+    acme = cast.acme()
+    agent = cast.assistant(acme)
+    from django.test import Client
+
+    browser = Client(enforce_csrf_checks=True)
+    browser.force_login(acme.owner.user, backend="django.contrib.auth.backends.ModelBackend")
+    assert browser.post(f"/t/acme/agents/{agent.id}/suspend/").status_code == 403
+    agent.refresh_from_db()
+    assert agent.state == "active"
+
+
+def test_the_chosen_or_all_are_stopped_together():
+    acme = cast.acme()
+    first, second, third = (cast.assistant(acme, name=name) for name in ("One", "Two", "Three"))
+    browser = cast.signed_in(acme.owner)
+    assert b"Stop these 2 agents" in browser.get(f"/t/acme/agents/stop/?chosen={first.id}&chosen={second.id}").content
+    browser.post("/t/acme/agents/stop/", {"chosen": [str(first.id), str(second.id)]})
+    states = dict(Agent.objects.filter(tenant=acme.tenant).values_list("name", "state"))
+    assert states == {"One": "suspended", "Two": "suspended", "Three": "active"}
+    browser.post("/t/acme/agents/stop/", {"all": "1"})
+    third.refresh_from_db()
+    assert third.state == "suspended" and len(acme.events("agent.suspended")) == 3
+
+
+def test_retiring_needs_the_name():
+    acme = cast.acme()
+    agent = cast.assistant(acme)
+    browser = cast.signed_in(acme.owner)
+    browser.post(f"/t/acme/agents/{agent.id}/retire/", {"name": "matt"})
+    agent.refresh_from_db()
+    assert agent.state == "active"
+    browser.post(f"/t/acme/agents/{agent.id}/retire/", {"name": "Matt's assistant"})
+    agent.refresh_from_db()
+    assert agent.state == "retired" and len(acme.events("agent.retired")) == 1
+
+
+def test_somebody_answers_for_a_client_that_introduced_itself():
+    acme = cast.acme()
+    claude = Agent.objects.create(
+        tenant=acme.tenant, name="Claude", kind="mcp", registration="document", client_id="https://claude.example/meta"
+    )
+    browser = cast.signed_in(acme.owner)
+    page = browser.get(f"/t/acme/agents/{claude.id}/").content
+    assert b"Will you answer for it?" in page and b"claude.example" in page
+    browser.post(f"/t/acme/agents/{claude.id}/approve/", {"owner": "", "ceiling_risk": "read"})
+    claude.refresh_from_db()
+    assert claude.approved_at is None
+    browser.post(f"/t/acme/agents/{claude.id}/approve/", {"owner": str(acme.owner.id), "ceiling_risk": "change"})
+    claude.refresh_from_db()
+    assert (claude.owner_id, claude.ceiling_risk) == (acme.owner.id, "change") and claude.approved_at
+    assert len(acme.events("agent.approved")) == 1
+
+
+def test_a_row_of_on_behalf_of_ends_alone():
+    acme = cast.acme()
+    agent = cast.assistant(acme)
+    grant = cast.matts_grant(acme, agent)
+    browser = cast.signed_in(acme.owner)
+    page = browser.get(f"/t/acme/agents/{agent.id}/").content.decode()
+    assert "Enter the meeting room" in page and "Matt Okafor" in page
+    browser.post(f"/t/acme/agents/{agent.id}/grants/{grant.id}/end/")
+    grant.refresh_from_db()
+    agent.refresh_from_db()
+    assert grant.ended_at is not None and agent.state == "active"
+    (event,) = acme.events("grant.revoked")
+    assert event.grant_id == grant.id
+
+
+def test_another_tenants_agent_is_not_there():
+    acme = cast.acme()
+    agent = cast.assistant(acme)
+    globex = cast.globex()
+    browser = cast.signed_in(globex.owner)
+    for tenant in ("acme", "globex"):
+        for act in ("", "stop/", "edit/", "rule/", "secret/", "credentials/new/"):
+            assert browser.get(f"/t/{tenant}/agents/{agent.id}/{act}").status_code == 404
+        assert browser.post(f"/t/{tenant}/agents/{agent.id}/suspend/").status_code == 404
+
+
+def test_a_hostile_name_stays_text():
+    acme = cast.acme()
+    agent = cast.assistant(acme, name="<img src=x onerror=alert(1)>", purpose="</style><script>x</script>")
+    browser = cast.signed_in(acme.owner)
+    for path in ("/t/acme/", "/t/acme/agents/", f"/t/acme/agents/{agent.id}/", f"/t/acme/agents/{agent.id}/stop/"):
+        page = browser.get(path).content.decode()
+        assert "<img src=x" not in page and "<script>x" not in page and "&lt;img src=x" in page
