@@ -136,12 +136,12 @@ def questions(approvals: list[Approval]) -> list[Question]:
 
 
 def arguments(approval: Approval, last: Approval | None) -> list[Argument]:
-    """This call's values in the order they came, each beside what it was last time."""
+    """This call's values by name, each beside what it was last time."""
     before = last.args if last and isinstance(last.args, dict) else {}
     now_asked = approval.args if isinstance(approval.args, dict) else {"value": approval.args}
     return [
         Argument(_name(name), _shown(value), _shown(before.get(name)), last is not None and before.get(name) != value)
-        for name, value in now_asked.items()
+        for name, value in sorted(now_asked.items())
     ]
 
 

@@ -71,6 +71,10 @@ class Connection(forms.Form):
         return said
 
 
+for _field in ("header", "secret"):
+    Connection.base_fields[_field].sometimes = True  # type: ignore[attr-defined]  # needed or hidden, never "optional"
+
+
 class NewApi(Connection):
     how = forms.ChoiceField(label="Where is its OpenAPI document?", choices=HOW, initial="address")
     document_url = forms.CharField(
@@ -98,6 +102,10 @@ class NewApi(Connection):
             }
             self.add_error(needed, words[needed])
         return said
+
+
+for _field in ("document_url", "document_file", "document"):
+    NewApi.base_fields[_field].sometimes = True  # type: ignore[attr-defined]  # the one that was chosen is needed
 
 
 class NewMcp(Connection):
