@@ -40,8 +40,10 @@ def examine() -> Iterator[Finding]:
     reachable = database()
     yield reachable
     if reachable.ok:
-        for look in (row_level_security, migrations, clock, record_in_order):
-            yield _guarded(look)
+        yield _guarded("row-level security", row_level_security)
+        yield _guarded("tables", migrations)
+        yield _guarded("clock", clock)
+        yield _guarded("record", record_in_order)
     yield broker()
 
 
@@ -165,9 +167,8 @@ def broker() -> Finding:
     return Finding("queue", True, shown)
 
 
-def _guarded(look: Callable[[], Finding]) -> Finding:
+def _guarded(name: str, look: Callable[[], Finding]) -> Finding:
     try:
         return look()
     except DatabaseError as problem:
-        name = look.__name__.replace("_", " ")
         return Finding(name, False, str(problem).strip().splitlines()[0], "manage.py migrate --database owner")
