@@ -39,7 +39,6 @@ _PORTS = {"http": 80, "https": 443}
 _LONGEST_URL = 2000
 _FORBIDDEN_CHARACTER = re.compile(r"[^\x21-\x7e]|[\\<>\"^`{|}]")
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\Z")
-_NUMBER = re.compile(r"(?:0x[0-9a-f]*|[0-9]+)\Z")
 
 _CLOSED_V4 = [
     (ipaddress.IPv4Network(network), what)
@@ -157,7 +156,7 @@ def _proper_host(host: str, *, bracketed: bool) -> str:
         except ValueError:
             raise FetchRefused("The address has brackets but no IPv6 address in them.") from None
     labels = host.split(".")
-    if _NUMBER.match(labels[-1]):
+    if labels[-1][:1].isdigit():  # no top-level domain begins with a digit
         try:
             return str(ipaddress.IPv4Address(host))
         except ValueError:
