@@ -25,6 +25,7 @@ from agentauth.grants.approvals import spend
 from agentauth.grants.models import Grant, Permission
 from agentauth.keys.addresses import issuer, management_url
 from agentauth.keys.signing import public_keys
+from agentauth.policy.decision import Reason
 from agentauth.resources.ceilings import may_ever
 from agentauth.resources.models import Resource
 from audit.record import Actor
@@ -97,14 +98,16 @@ class HasManagementScope(BasePermission):
         name: str = view.read_scope if reads else view.write_scope  # type: ignore[attr-defined]
         roles: frozenset[Role] = view.read_roles if reads else view.write_roles  # type: ignore[attr-defined]
         if name not in caller.scopes:
-            raise challenge("insufficient-scope", f"This needs the scope {name}.", caller.tenant, scope=name)
+            raise lacking(Reason.SCOPE_MISSING, f"This needs the scope {name}.", caller, name)
         if caller.person.role not in roles:
             raise Problem("role", f"What needs {name} is not for the role {caller.person.role}.")
         given = Permission.objects.select_related("scope").filter(grant_id=caller.grant.id, scope__name=name).first()
-        if given is None or not may_ever(caller.agent, given.scope):
-            raise challenge("insufficient-scope", f"The grant no longer covers {name}.", caller.tenant, scope=name)
+        if given is None:
+            raise lacking(Reason.GRANT_LACKS_SCOPE, f"The grant does not cover {name}.", caller, name)
+        if not may_ever(caller.agent, given.scope):
+            raise lacking(Reason.ABOVE_CEILING, f"The agent's ceiling no longer covers {name}.", caller, name)
         if given.mode == Permission.Mode.NEVER:
-            raise challenge("insufficient-scope", f"The grant says never to {name}.", caller.tenant, scope=name)
+            raise lacking(Reason.GRANT_SAYS_NEVER, f"The grant says never to {name}.", caller, name)
         if given.mode == Permission.Mode.ASK:
             _require_yes(request, caller, name)
         return True
@@ -121,7 +124,7 @@ class NeedsYes(Problem):
 def _require_yes(request: Request, caller: Caller, scope: str) -> None:
     """Spend the person's yes to exactly this call, else ask."""
     if caller.member is None:
-        raise challenge("insufficient-scope", f"{scope} is “ask me”, and there is nobody to ask.", caller.tenant)
+        raise lacking(Reason.NEEDS_APPROVAL, f"{scope} is “ask me”, and there is nobody to ask.", caller, scope)
     operation = operation_of(request)
     args = {"path": request.path, "query": dict(request.query_params.lists()), "body": request.data}
     args_hash = hashlib.sha256(orjson.dumps(args, option=orjson.OPT_SORT_KEYS)).hexdigest()
@@ -154,6 +157,20 @@ def challenge(code: str, detail: str, tenant: Tenant, *, scope: str = "") -> Pro
         parts.insert(0, f'error="{error}"')
     more = {"scope": scope, "ask_at": f"{issuer(tenant.slug)}/my/agents/"} if scope else {}
     return Problem(code, detail, headers={"WWW-Authenticate": "Bearer " + ", ".join(parts)}, **more)
+
+
+def lacking(reason: Reason, detail: str, caller: Caller, scope: str) -> Problem:
+    """The token or what stands behind it does not cover `scope`."""
+    problem = challenge("insufficient-scope", detail, caller.tenant, scope=scope)
+    problem.reason = reason
+    return problem
+
+
+def untrusted(reason: Reason, detail: str, tenant: Tenant) -> Problem:
+    """The token opens nothing."""
+    problem = challenge("invalid-token", f"The token was refused: {detail}.", tenant)
+    problem.reason = reason
+    return problem
 
 
 def metadata_url(tenant_slug: str) -> str:
@@ -192,7 +209,7 @@ def _verified(token: str, tenant: Tenant) -> dict[str, Any]:
             options={"require": _REQUIRED, "strict_aud": True, "verify_iat": True},
         )
     except (jwt.InvalidTokenError, AttributeError, TypeError, ValueError) as error:
-        raise challenge("invalid-token", f"The token was refused: {_in_words(error)}.", tenant) from None
+        raise untrusted(*_in_words(error), tenant) from None
     return claims
 
 
@@ -205,7 +222,7 @@ def _caller(claims: dict[str, Any], tenant: Tenant) -> Caller:
         scopes, jti = frozenset(claims["scope"].split()), str(claims["jti"])
         issued = datetime.fromtimestamp(claims["iat"], UTC)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
-        raise challenge("invalid-token", "The token was refused: its claims are not ours.", tenant) from None
+        raise untrusted(Reason.TOKEN_MALFORMED, "its claims are not ours", tenant) from None
     member_id = subject if acting is not None else None
     grant = (
         Grant.objects.select_related("agent", "resource", "member__user", "given_by__user")
@@ -223,7 +240,7 @@ def _caller(claims: dict[str, Any], tenant: Tenant) -> Caller:
         or not (grant.member or grant.given_by).is_active
         or _is_revoked(issued, grant, jti)
     ):
-        raise challenge("invalid-token", "The token was refused: what it stood for has ended.", tenant)
+        raise untrusted(Reason.TOKEN_REVOKED, "what it stood for has ended", tenant)
     return Caller(tenant, grant.agent, grant.member, grant, scopes, jti)
 
 
@@ -244,17 +261,20 @@ def _is_revoked(issued: datetime, grant: Grant, jti: str) -> bool:
     return Revocation.objects.filter(any_of, standing, tenant_id=grant.tenant_id, at__gte=issued).exists()
 
 
-def _in_words(error: Exception) -> str:
+def _in_words(error: Exception) -> tuple[Reason, str]:
     match error:
         case jwt.ExpiredSignatureError():
-            return "it has expired"
+            return Reason.TOKEN_EXPIRED, "it has expired"
+        case jwt.ImmatureSignatureError():
+            return Reason.TOKEN_NOT_YET_VALID, "it is from the future"
         case jwt.InvalidAudienceError():
-            return "it is for another resource"
+            return Reason.TOKEN_WRONG_AUDIENCE, "it is for another resource"
         case jwt.InvalidIssuerError():
-            return "it is from another issuer"
-        case jwt.MissingRequiredClaimError():
-            return f"it has no {error.claim}"
+            return Reason.TOKEN_UNTRUSTED, "it is from another issuer"
         case jwt.InvalidSignatureError():
-            return "its signature is wrong"
-    told = type(error) is jwt.InvalidTokenError  # raised by ourselves above
-    return str(error) if told else "it is not a token of ours"
+            return Reason.TOKEN_UNTRUSTED, "its signature is wrong"
+        case jwt.MissingRequiredClaimError():
+            return Reason.TOKEN_MALFORMED, f"it has no {error.claim}"
+    if type(error) is jwt.InvalidTokenError:  # raised by ourselves above
+        return Reason.TOKEN_UNTRUSTED, str(error)
+    return Reason.TOKEN_MALFORMED, "it is not a token of ours"

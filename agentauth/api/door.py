@@ -11,7 +11,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from agentauth.api.authentication import Caller, NeedsYes, caller_of, operation_of
-from agentauth.api.problems import not_found
+from agentauth.api.problems import Problem, not_found
 from agentauth.grants.approvals import ask
 from agentauth.keys.addresses import issuer
 from audit.actions import Action
@@ -130,13 +130,13 @@ class TenantView(APIView):
         return bool(self.request._request.headers.get("Authorization"))
 
     def _record_refusal(self, call: UUID, tenant: Tenant, answer: HttpResponseBase) -> None:
-        code = _code(answer)
-        asks = code == "needs-approval"
+        why = getattr(self, "_refused_because", None)
+        asks = isinstance(why, NeedsYes)
         record(
             Action.CALL_ASKED if asks else Action.CALL_REFUSED,
             tenant_id=tenant.id,
             decision="ask" if asks else "refuse",
-            reasons=[code.replace("-", "_")],
+            reasons=[why.reason if isinstance(why, Problem) else _code(answer).replace("-", "_")],
             status=answer.status_code,
             **{**self._who(), **self._what(call)},
         )

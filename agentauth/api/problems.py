@@ -80,6 +80,7 @@ class Problem(exceptions.APIException):
         self.status_code = self.kind.status
         self.headers = headers or {}
         self.more = more
+        self.reason = code.replace("-", "_")  # for the record; who decides something says it in policy's words
         super().__init__(detail, code)
 
     @property

@@ -272,9 +272,13 @@ class RereadResource(_Resources):
     )
     def post(self, request: Request, resource: UUID) -> Response:
         body(request, Nothing)
-        found = self.find(resource, to_change=True)
+        found = self.find(resource)
+        if found.kind != Resource.Kind.MCP or found.state == Resource.State.RETIRED:
+            raise WrongState("Only an MCP server that is not retired can be asked for its tools.")
         with _said_at("upstream_url"):
-            publishing.reread_tools(found, by=self.caller.person)
+            offered = publishing.ask_again(found)  # takes seconds: nothing is locked meanwhile
+        found = self.find(resource, to_change=True)
+        publishing.reread_tools(found, by=self.caller.person, draft=offered)
         return Response(show_whole(found, self.tenant))
 
 

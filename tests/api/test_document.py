@@ -66,7 +66,7 @@ OPERATIONS = [
 
 
 @pytest.mark.parametrize("label", OPERATIONS)
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None)
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None)
 @given(data=st.data())
 def test_no_generated_request_breaks_it_or_gets_an_undescribed_answer(described, label, data):
     """Half of the requests are as described, half are not; half of them name rows that exist."""
