@@ -26,6 +26,7 @@ ALIAS = "sequencer"
 BATCH = 1000
 IDLE_SECONDS = 0.15
 STANDBY_SECONDS = 0.5
+FAREWELL_SECONDS = 3.0
 LONGEST_PAUSE_SECONDS = 5.0
 HALT_SECONDS = 30.0  # after which a tenant whose log is broken is looked at again
 _LEADER = 0x6175646974736571  # the advisory lock: "auditseq"
@@ -161,6 +162,10 @@ def _lead(connection: Connection, stop: threading.Event) -> None:
     while not stop.is_set():
         if place(connection, places) < BATCH:
             stop.wait(IDLE_SECONDS)
+    # Whoever stops everything stops us last: what the others have just recorded gets its place
+    deadline = time.monotonic() + FAREWELL_SECONDS
+    while time.monotonic() < deadline and place(connection, places):
+        pass
 
 
 def _try_lead(connection: Connection) -> bool:
