@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from django.core.management import get_commands
 
 from agentauth import checks
 from agentauth.policy.decision import Reason
@@ -110,6 +111,12 @@ def test_the_assertion_example_accepts_ours_and_nothing_else(monkeypatch):
     for bad in (signed(typ="at+jwt"), signed(aud="https://other.example"), signed(exp=now - 1), signed(iss="x")):
         with pytest.raises(jwt.InvalidTokenError):
             room["who_calls"](bad)
+
+
+def test_every_command_of_manage_py_exists():
+    for page in PAGES:
+        for name in re.findall(r"manage\.py ([a-z_]+)", page.read_text()):
+            assert name in get_commands(), (page.name, name)
 
 
 def test_the_readme_names_the_two_commands():
