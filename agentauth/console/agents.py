@@ -16,8 +16,10 @@ from django.utils.timezone import now
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from agentauth.agents.models import RISKS, Agent, Credential, WrongState, live_tokens
+from agentauth.console import may_it
 from agentauth.console.answers import ACTIVE, MONTH, UNAPPROVED, today
 from agentauth.console.badges import ORDER, Chip, badge, chips, live_grants
+from agentauth.console.frame import polled
 from agentauth.console.quickstart import quickstart
 from agentauth.console.telling import CALLS, tell
 from agentauth.grants.models import Grant
@@ -203,8 +205,23 @@ def agent(request: TenantRequest, agent_id: UUID) -> HttpResponse:
             ("dangerous", "Everything, if a person agrees"),
         ),
         "ceiling": _ceiling(found),
+        "try": _try(request, found, grants),
     }
     return render(request, "console/agents/show.html", page)
+
+
+def _try(request: TenantRequest, found: Agent, grants: list[Grant]) -> dict[str, Any]:
+    """The form that asks the rules, and their answer if it was sent."""
+    can, members = may_it.operations(request.tenant), _active_members(request)
+    person, operation = request.GET.get("person", ""), request.GET.get("operation", "")
+    wanted = may_it.asked(found, can, members, person, operation)
+    return {
+        "operations": can,
+        "members": members,
+        "person": _uuid(person) or may_it.first_person(found, grants),
+        "operation": _uuid(operation),
+        "answer": may_it.may_it(request.tenant, found, *wanted) if wanted else None,
+    }
 
 
 def _behalf(grant: Grant) -> dict[str, Any]:
@@ -258,6 +275,7 @@ def stopped(request: TenantRequest, found: Agent) -> Stopped | None:
 
 
 @require_GET
+@polled
 @tenant_page(roles=AUDITORS)
 def agent_ended(request: TenantRequest, agent_id: UUID) -> HttpResponse:
     """The news again, while open streams may still be reporting their end."""

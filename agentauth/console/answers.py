@@ -254,7 +254,7 @@ class Todo:
     text: str
     act: str
     view: str
-    id: UUID | None = None
+    id: UUID | str | None = None  # or slug: what the view's address asks for
     anchor: str = ""
 
 
@@ -299,7 +299,7 @@ def todos(tenant: Tenant, member: Member, waiting: int) -> list[Todo]:
             )
         )
     held = Operation.objects.filter(tenant=tenant, resource__state=Resource.State.PUBLISHED).exclude(changed_at=None)
-    for row in held.values("resource_id", "resource__name").annotate(number=Count("id")).order_by()[:5]:
+    for row in held.values("resource__slug", "resource__name").annotate(number=Count("id")).order_by()[:5]:
         number = row["number"]
         words = "1 operation has" if number == 1 else f"{number} operations have"
         found.append(
@@ -309,7 +309,7 @@ def todos(tenant: Tenant, member: Member, waiting: int) -> list[Todo]:
                 "Held back until somebody has looked.",
                 "Review",
                 "resource",
-                row["resource_id"],
+                row["resource__slug"],
             )
         )
     return found

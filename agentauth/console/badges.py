@@ -105,9 +105,9 @@ def badge(tenant: Tenant, agent: Agent, grants: list[Grant], *, just: bool = Fal
         acts_for=_acts_for(agent, grants),
         rooms=[room for room in rooms.values() if room.chips],
         never=chips(grants)[1],
-        nowhere="Nowhere yet. A badge opens no door by itself.",
+        nowhere="Nowhere." if state == "revoked" else "Nowhere yet. A badge opens no door by itself.",
         until=day(ends) if ends else "no end",
-        left=f"{left} of {total} days left" if ends and left > 0 else "run out" if ends else "ends when it is stopped",
+        left=_left(state, left, total, ends),
         days_left=max(left, 0),
         days_total=total,
         stamp=_STAMPS[state],
@@ -137,6 +137,14 @@ def _stamp_note(agent: Agent, state: str) -> str:
     since = f"{agent.state_since.day} {agent.state_since:%b}"
     by = agent.state_by.name.split()[0] if agent.state_by and state != "active" else ""
     return f"by {by}, {since}" if by else f"since {since}"
+
+
+def _left(state: str, left: int, total: int, ends: datetime | None) -> str:
+    if state == "revoked":
+        return ""
+    if ends is None:
+        return "ends when somebody stops it"
+    return f"{left} of {total} days left" if left > 0 else "last day" if ends > now() else "run out"
 
 
 def _days(start: datetime, end: datetime | None) -> tuple[int, int]:

@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import wraps
 from typing import Any
 
 from django.db import connection
 from django.db.models import Q
-from django.http import HttpRequest, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.urls import NoReverseMatch, reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.timezone import now
@@ -14,7 +15,7 @@ from django.views.decorators.http import require_POST
 
 from agentauth.grants.models import Approval
 from audit.models import Checkpoint
-from tenants.access import memberships
+from tenants.access import View, memberships
 from tenants.models import Member, Tenant, User
 from tenants.rls import in_tenant
 
@@ -137,6 +138,19 @@ def _address(name: str, *args: str) -> str:
 def _link(words: str, name: str) -> Link | None:
     href = _address(name)
     return Link(words, href) if href else None
+
+
+def polled(view: View) -> View:
+    """Outside the door of a part that a page asks for again and again: who is signed out gets the page anew, not a form
+    in its middle. Without htmx the door answers as always."""
+
+    @wraps(view)
+    def answered(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if request.headers.get("HX-Request") and not request.user.is_authenticated:
+            return HttpResponse(status=204, headers={"HX-Refresh": "true"})
+        return view(request, *args, **kwargs)
+
+    return answered
 
 
 def back_to(request: HttpRequest, otherwise: str = "/") -> str:

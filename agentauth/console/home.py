@@ -5,10 +5,11 @@ from uuid import UUID
 from django.http import HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import NoReverseMatch, reverse
+from django.utils.timezone import now
 from django.views.decorators.http import require_GET
 
 from agentauth.console import answers
-from agentauth.console.frame import waiting_for
+from agentauth.console.frame import polled, waiting_for
 from agentauth.console.telling import tell
 from tenants.access import AUDITORS, TenantRequest, tenant_page
 
@@ -27,6 +28,7 @@ def home(request: TenantRequest) -> HttpResponse:
     rows = answers.rows(request.tenant, days)
     page = {
         "six": six,
+        "today": now(),
         "rows": rows,
         "standing": in_words(standing),
         "one": standing == 1,
@@ -39,6 +41,7 @@ def home(request: TenantRequest) -> HttpResponse:
 
 
 @require_GET
+@polled
 @tenant_page(roles=AUDITORS)
 def door(request: TenantRequest) -> HttpResponse:
     """The log again for a page that is open, if anything is newer than what it shows; else 204 and nothing moves."""

@@ -112,7 +112,8 @@ def _ask_person(tenant: Tenant, agent: Agent, resource: Resource) -> str:
         f"  &redirect_uri={back}&resource={audience}\n"
         f"  &scope={scopes.replace(' ', '+')}&code_challenge=…&code_challenge_method=S256&state=…\n\n"
         "# 2. Exchange the code that comes back\n"
-        f"curl {base}/oauth/token{proof} -d grant_type=authorization_code -d code=$CODE \\\n"
+        f"curl {base}/oauth/token{proof} \\\n"
+        "  -d grant_type=authorization_code -d code=$CODE \\\n"
         f"  -d client_id={agent.client_id} -d redirect_uri={back} -d code_verifier=$VERIFIER\n\n"
         "# 3. Call\n"
         f'curl {audience}{_first_path(resource)} -H "Authorization: Bearer $TOKEN"'

@@ -3,8 +3,10 @@
 import re
 
 import pytest
+from django.test import Client
 
 from agentauth.agents.models import Agent
+from agentauth.resources.models import Operation
 from tenants.models import Revocation
 from tests import cast
 
@@ -75,8 +77,6 @@ def test_acts_are_forms_and_links_do_nothing():
 def test_a_form_from_elsewhere_does_nothing():
     acme = cast.acme()
     agent = cast.assistant(acme)
-    from django.test import Client
-
     browser = Client(enforce_csrf_checks=True)
     browser.force_login(acme.owner.user, backend="django.contrib.auth.backends.ModelBackend")
     assert browser.post(f"/t/acme/agents/{agent.id}/suspend/").status_code == 403
@@ -159,3 +159,33 @@ def test_a_hostile_name_stays_text():
     for path in ("/t/acme/", "/t/acme/agents/", f"/t/acme/agents/{agent.id}/", f"/t/acme/agents/{agent.id}/stop/"):
         page = browser.get(path).content.decode()
         assert "<img src=x" not in page and "<script>x" not in page and "&lt;img src=x" in page
+
+
+def test_the_rules_answer_without_anything_being_called():
+    acme = cast.acme()
+    agent = cast.assistant(acme)
+    browser, matt = cast.signed_in(acme.owner), acme.members["matt"]
+
+    def answer(key):
+        operation = Operation.objects.get(tenant=acme.tenant, key=key)
+        before = len(acme.events())
+        page = browser.get(f"/t/acme/agents/{agent.id}/?person={matt.id}&operation={operation.id}").content.decode()
+        assert len(acme.events()) == before
+        return page[page.index('class="answer"') :]
+
+    assert "Nobody has granted this." in answer("GET /rooms")
+    cast.matts_grant(acme, agent)
+    assert "It may." in answer("GET /rooms")
+    assert "each time Matt Okafor says yes" in answer("POST /rooms/{room}/book")
+    assert "said never" in answer("POST /rooms/finance/enter")
+    agent.suspend(by=acme.owner)
+    assert "suspended" in answer("GET /rooms") and "not reached" in answer("GET /rooms")
+
+
+def test_a_part_that_is_polled_sends_the_signed_out_to_the_front_door():
+    acme = cast.acme()
+    agent = cast.assistant(acme)
+    for path in ("/t/acme/door/", f"/t/acme/agents/{agent.id}/ended/"):
+        answer = Client().get(path, headers={"HX-Request": "true"})
+        assert (answer.status_code, answer.headers["HX-Refresh"]) == (204, "true")
+        assert Client().get(path).status_code == 302
