@@ -45,7 +45,8 @@ class Usage:
         waiting, self._waiting = self._waiting, {}
         for tenant_id, pairs in waiting.items():
             grants, agents = sorted({grant for grant, _ in pairs}), sorted({agent for _, agent in pairs})
-            async with reading(self._pool, tenant_id) as db:
-                now = datetime.now(UTC)
-                await db.execute(_GRANTS, [now, tenant_id, grants])
-                await db.execute(_AGENTS, [now, tenant_id, agents])
+            now = datetime.now(UTC)
+            for statement, ids in ((_GRANTS, grants), (_AGENTS, agents)):
+                # A transaction each: others lock an agent and then its grants, and must not meet us half way
+                async with reading(self._pool, tenant_id) as db:
+                    await db.execute(statement, [now, tenant_id, ids])
