@@ -153,7 +153,8 @@ def npm_install(folder: Path, npm: list[str], environ: dict[str, str]) -> None:
     print(f"Installing {folder.relative_to(CHECKOUT)} with npm …", flush=True)
     beside = os.pathsep.join([str(Path(npm[0]).parent), environ["PATH"]])
     command = [*npm, "ci", "--no-audit", "--no-fund", "--loglevel", "error"]
-    done = subprocess.run(command, cwd=folder, env=environ | {"PATH": beside}, check=False)
+    quiet = {"PATH": beside, "NPM_CONFIG_UPDATE_NOTIFIER": "false"}
+    done = subprocess.run(command, cwd=folder, env=environ | quiet, check=False)
     if done.returncode != 0:
         raise Unavailable("npm could not install the tests' packages; is the network there?")
     stamp.write_text(lock)

@@ -1,4 +1,4 @@
-"""What every test stands on: an own home, an own database in a throwaway PostgreSQL, and no network but loopback."""
+"""What every test stands on: an own home, and an own database in a throwaway PostgreSQL."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -13,10 +14,11 @@ import pytest
 _HOME = tempfile.mkdtemp(prefix="agentauth-test-home-")
 os.environ["AGENTAUTH_HOME"] = _HOME
 os.environ["DJANGO_SETTINGS_MODULE"] = "agentauth.settings"
+(Path(_HOME) / "static").mkdir()  # whitenoise looks for it
 for _name in [name for name in os.environ if name.startswith("AGENTAUTH_") and not name.startswith("AGENTAUTH_TEST_")]:
     if _name != "AGENTAUTH_HOME":
         del os.environ[_name]
-for _name in ("DATABASE_URL", "REDIS_URL", "PORT", "GATEWAY_PORT"):
+for _name in ("DATABASE_URL", "REDIS_URL", "PORT", "GATEWAY_PORT", "OFFICE_PORT"):
     os.environ.pop(_name, None)
 
 import django  # noqa: E402

@@ -11,6 +11,8 @@ import socket
 from dataclasses import dataclass
 
 _TRIES = 200
+_LOOPBACK = "127.0.0.1"
+_NAMES = {"web": "the console", "gateway": "the gateway", "office": "the demo's office"}
 
 
 class NoFreePort(Exception):
@@ -24,7 +26,7 @@ class Ports:
     host: str
     web: int
     gateway: int
-    office: int
+    office: int  # 0 in production, which has none
     gateway_socket: socket.socket
     notes: tuple[str, ...] = ()  # what the operator should hear about them
 
@@ -38,23 +40,23 @@ def claim() -> Ports:
     if _claimed is None:
         host = os.environ.get("AGENTAUTH_BIND", "127.0.0.1")
         wanted = {"web": _wanted("PORT", 8000), "gateway": _wanted("GATEWAY_PORT", 8001)}
-        wanted["office"] = _wanted("OFFICE_PORT", 8002)
-        taken: set[int] = set()
-        notes: list[str] = []
+        if os.environ.get("AGENTAUTH_MODE") != "production":
+            wanted["office"] = _wanted("OFFICE_PORT", 8002)
         sockets: dict[str, socket.socket] = {}
-        for name, what in (("web", "the console"), ("gateway", "the gateway"), ("office", "the demo's office")):
-            others = {port for other, port in wanted.items() if other != name} | taken
-            sockets[name], port = _listen("127.0.0.1" if name == "office" else host, wanted[name], others)
-            if port != wanted[name]:
-                notes.append(f"Port {wanted[name]} is busy: {what} takes {port}.")
-            wanted[name] = port
-            taken.add(port)
-        for name in ("web", "office"):  # these two bind by themselves
+        got: dict[str, int] = {}
+        notes: list[str] = []
+        for name, first in wanted.items():
+            spoken_for = {port for other, port in wanted.items() if other != name} | set(got.values())
+            sockets[name], got[name] = _listen(_LOOPBACK if name == "office" else host, first, spoken_for)
+            if got[name] != first:
+                notes.append(f"Port {first} is busy: {_NAMES[name]} takes {got[name]}.")
+        for name in sockets.keys() - {"gateway"}:  # these bind by themselves
             sockets[name].close()
-        os.environ.setdefault("AGENTAUTH_BASE_URL", f"http://localhost:{wanted['web']}")
-        os.environ.setdefault("AGENTAUTH_GATEWAY_URL", f"http://localhost:{wanted['gateway']}")
-        os.environ.setdefault("AGENTAUTH_OFFICE_URL", f"http://127.0.0.1:{wanted['office']}")
-        _claimed = Ports(host, wanted["web"], wanted["gateway"], wanted["office"], sockets["gateway"], tuple(notes))
+        os.environ.setdefault("AGENTAUTH_BASE_URL", f"http://localhost:{got['web']}")
+        os.environ.setdefault("AGENTAUTH_GATEWAY_URL", f"http://localhost:{got['gateway']}")
+        if "office" in got:
+            os.environ.setdefault("AGENTAUTH_OFFICE_URL", f"http://{_LOOPBACK}:{got['office']}")
+        _claimed = Ports(host, got["web"], got["gateway"], got.get("office", 0), sockets["gateway"], tuple(notes))
     return _claimed
 
 
