@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from django.core.cache import cache
 from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import ExtractHour
 from django.utils.timezone import now
@@ -23,6 +24,7 @@ SOON = timedelta(days=14)
 MONTH = timedelta(days=31)
 THIS_WEEK = timedelta(days=7)
 AT_WORK = timedelta(minutes=1)
+SETTLING = timedelta(minutes=10)  # after this no event of an hour that is over is still on its way
 SHOWN = 8
 CHIPS = 4
 _KINDS: dict[str, str] = {Action.CALL_ALLOWED: "allow", Action.CALL_ASKED: "ask", Action.CALL_REFUSED: "deny"}
@@ -142,13 +144,33 @@ OWNERLESS = Q(owner__deactivated_at__isnull=False) & ~Q(state=Agent.State.RETIRE
 def today(tenant: Tenant, agents: Iterable[Agent] | None = None) -> dict[UUID, Day]:
     """The calls since midnight UTC, by agent and hour. Unknown callers stand under the nil UUID."""
     midnight = now().replace(hour=0, minute=0, second=0, microsecond=0)
-    calls = Event.objects.filter(tenant=tenant, action__in=CALLS, at__gte=midnight)
+    calls = Event.objects.filter(tenant=tenant, action__in=CALLS)
     if agents is not None:
-        calls = calls.filter(agent_id__in=[agent.id for agent in agents])
+        return _days(_counts(calls.filter(agent_id__in=[agent.id for agent in agents], at__gte=midnight)))
+    # Hours that are over do not change, so a busy tenant's morning is counted once and not with every look at the page
+    settled = (now() - SETTLING).replace(minute=0, second=0, microsecond=0)
+    kept: list[_Count] = []
+    if settled > midnight:
+        key = f"calls-today/{tenant.id}/{settled:%Y%m%d%H}"
+        found = cache.get(key)
+        kept = _counts(calls.filter(at__gte=midnight, at__lt=settled)) if found is None else found
+        if found is None:
+            cache.set(key, kept, timeout=3600)
+    return _days([*kept, *_counts(calls.filter(at__gte=max(midnight, settled)))])
+
+
+_Count = tuple[UUID | None, str, int, int]  # agent, action, hour, number
+
+
+def _counts(calls: QuerySet[Event]) -> list[_Count]:
+    rows = calls.annotate(hour=ExtractHour("at")).values("agent_id", "action", "hour")
+    return list(rows.annotate(number=Count("id")).order_by().values_list("agent_id", "action", "hour", "number"))
+
+
+def _days(counts: Iterable[_Count]) -> dict[UUID, Day]:
     days: dict[UUID, Day] = {}
-    for row in calls.values("agent_id", "action", hour=ExtractHour("at")).annotate(number=Count("id")).order_by():
-        day = days.setdefault(row["agent_id"] or UUID(int=0), Day())
-        day.add(row["hour"], _KINDS[row["action"]], row["number"])
+    for agent_id, action, hour, number in counts:
+        days.setdefault(agent_id or UUID(int=0), Day()).add(hour, _KINDS[action], number)
     return days
 
 
