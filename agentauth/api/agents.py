@@ -260,7 +260,7 @@ class SuspendAgent(_Agents):
     def post(self, request: Request, agent: UUID) -> Response:
         said = body(request, Reason)
         found = self.find(agent)
-        ended = found.suspend(by=self.caller.actor, reason=said["reason"])
+        ended = found.suspend(by=self.caller.member or self.caller.actor, reason=said["reason"])
         return Response({"agent": show_whole(found), "ended": show_ended(ended)})
 
 
@@ -288,7 +288,7 @@ class RetireAgent(_Agents):
     def post(self, request: Request, agent: UUID) -> Response:
         said = body(request, Reason)
         found = self.find(agent)
-        ended = found.retire(by=self.caller.actor, reason=said["reason"])
+        ended = found.retire(by=self.caller.member or self.caller.actor, reason=said["reason"])
         return Response({"agent": show_whole(found), "ended": show_ended(ended)})
 
 

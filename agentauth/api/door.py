@@ -4,7 +4,7 @@ import time
 from typing import Any, ClassVar
 from uuid import UUID
 
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, transaction
 from django.http import HttpRequest, HttpResponseBase
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -32,6 +32,7 @@ class TenantView(APIView):
     write_scope: ClassVar[str] = ""
     read_roles: ClassVar[frozenset[Role]] = AUDITORS
     write_roles: ClassVar[frozenset[Role]] = ADMINS
+    metadata_class = None  # OPTIONS tells nothing: the OpenAPI document tells all
 
     request: Request
 
@@ -44,10 +45,16 @@ class TenantView(APIView):
         return self.caller.tenant
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        try:
+            return self._inside(request, *args, **kwargs)
+        except (OperationalError, InterfaceError) as error:
+            return self._outside(request, error)
+
+    def _inside(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         began = time.perf_counter_ns()
         tenant = find_tenant(kwargs.pop("tenant"))
         if tenant is None:
-            return self._nowhere(request)
+            return self._outside(request, not_found())
         request.tenant = tenant  # type: ignore[attr-defined]
         call = new_id()
         with in_tenant(tenant.id):
@@ -64,13 +71,13 @@ class TenantView(APIView):
         answer["Cache-Control"] = "no-store"
         return answer
 
-    def _nowhere(self, request: HttpRequest) -> HttpResponseBase:
-        """An unknown tenant answers as an unknown id does."""
+    def _outside(self, request: HttpRequest, why: Exception) -> HttpResponseBase:
+        """An answer without a tenant: there is none of this name (as for an unknown id), or no database."""
         self.headers = self.default_response_headers
         drf_request = self.initialize_request(request)
         self.request = drf_request
         self.format_kwarg = None
-        answer = self.handle_exception(not_found())
+        answer = self.handle_exception(why)
         return self.finalize_response(drf_request, answer)
 
     # On record: as an agent's call through the gateway is, so that "what my agents did for me" misses nothing.

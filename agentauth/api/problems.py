@@ -7,6 +7,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import PermissionDenied, RequestDataTooBig, ValidationError
+from django.db import InterfaceError, OperationalError
 from django.http import Http404
 from rest_framework import exceptions
 from rest_framework.renderers import JSONRenderer
@@ -154,6 +155,9 @@ def _as_problem(exc: Exception) -> Problem | None:
             return Problem("too-many", str(exc.detail), headers={"Retry-After": "60"})
         case exceptions.APIException() if exc.status_code in _BY_STATUS:
             return Problem(_BY_STATUS[exc.status_code], str(exc.detail))
+        case OperationalError() | InterfaceError():
+            log.error("the database does not answer", exc_info=exc)
+            return Problem("unavailable", "The database does not answer. Nothing was changed.")
         case Http404():
             return not_found()
         case PermissionDenied():

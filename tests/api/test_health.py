@@ -37,3 +37,39 @@ def test_readyz_names_a_database_that_does_not_answer(monkeypatch):
     monkeypatch.setattr(connection, "cursor", down)
     answer = Client().get("/readyz")
     assert answer.status_code == 503 and answer.json()["reason"] == "the database does not answer"
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("place", ["agentauth.api.door.find_tenant", "agentauth.api.authentication.public_keys"])
+def test_without_a_database_the_api_says_so_and_lets_nobody_in(monkeypatch, place):
+    from django.db import OperationalError
+
+    from tests import cast
+    from tests.api.tokens import robot
+
+    api = robot(cast.acme(), "agents:read")
+
+    def down(*_):
+        raise OperationalError("connection refused, password=hunter2")
+
+    monkeypatch.setattr(place, down)
+    answer = api.get("/agents")
+    assert answer.status_code == 503 and answer.json()["type"].endswith("#unavailable")
+    assert "hunter2" not in answer.content.decode()
+
+
+@pytest.mark.django_db
+def test_what_breaks_says_nothing_outside_but_an_id_for_the_log(monkeypatch, caplog):
+    from tests import cast
+    from tests.api.tokens import robot
+
+    api = robot(cast.acme(), "agents:read")
+
+    def broken(*_):
+        raise RuntimeError("hunter2")
+
+    monkeypatch.setattr("agentauth.api.agents.page", broken)
+    answer = api.get("/agents")
+    incident = answer.json()["instance"].removeprefix("urn:uuid:")
+    assert answer.status_code == 500 and "hunter2" not in answer.content.decode()
+    assert incident in caplog.text and "hunter2" in caplog.text
