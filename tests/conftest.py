@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import UUID
 
 import pytest
+
+_AN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 # Before anything reads the settings: a home of our own, and no servers that the developer may have set.
 _HOME = tempfile.mkdtemp(prefix="agentauth-test-home-")
@@ -31,6 +35,12 @@ from tests.stack import Stack  # noqa: E402
 
 def pytest_unconfigure() -> None:
     shutil.rmtree(_HOME, ignore_errors=True)
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Test names are the same in every process, though a parameter holds an id made for this run."""
+    text = str(val) if isinstance(val, str | UUID) else ""
+    return _AN_ID.sub("(id)", text) if _AN_ID.search(text) else None
 
 
 @pytest.hookimpl(tryfirst=True)
