@@ -321,7 +321,8 @@ def edit(request: TenantRequest, slug: str) -> HttpResponse:
             with transaction.atomic():
                 if (said["name"], said["description"]) != (found.name, found.description):
                     publishing.describe(found, by=request.member, name=said["name"], description=said["description"])
-                set_address(found, by=request.member, upstream_url=said["upstream_url"])
+                if set_address(found, by=request.member, upstream_url=said["upstream_url"]):
+                    messages.warning(request, "This is another server, so its credential is gone. Enter it again.")
         except ValidationError as wrong:
             add_errors(form, wrong)
         else:

@@ -64,15 +64,15 @@ def suggest(operations: Iterable[DraftOperation]) -> list[SuggestedScope]:
     for operation in operations:
         risk = risk_of(operation)
         noun, verb, words = _in_words(operation)
-        name = f"{noun}:{verb}"[:80]
+        name = f"{noun}:{verb}"[:68]
         scope = found.get(name)
         if scope is not None and scope.risk != risk:
             # Never a dangerous operation behind harmless words: another risk is another scope
-            name = f"{name}-{risk}"[:80]
+            name = f"{name}-{risk}"
             scope = found.get(name)
             words = f"{words} ({risk})"
         if scope is None:
-            scope = found[name] = SuggestedScope(name, words[:120], risk)
+            scope = found[name] = SuggestedScope(name, words[:120].strip(), risk)
         scope.keys.append(operation.key)
     return sorted(found.values(), key=lambda scope: (_RISING.index(scope.risk), scope.name))
 
@@ -153,7 +153,7 @@ def _tool_in_words(operation: DraftOperation) -> tuple[str, str, str]:
     if verb in _SEEN_AS:
         return noun, "read", f"See {spoken}" if spoken else "See what it offers"
     if not verb:
-        return noun, "use", f"Use {spoken}"
+        return noun, "use", f"Use {spoken or 'a tool'}"
     return noun, verb, f"{verb.capitalize()} {_a(spoken)}" if spoken else verb.capitalize()
 
 

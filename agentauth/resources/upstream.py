@@ -8,7 +8,7 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 
 from agentauth.keys import ring
-from agentauth.outbound.addresses import FetchRefused
+from agentauth.outbound.addresses import FetchRefused, read_url
 from agentauth.outbound.connector import check_url
 from agentauth.resources.models import Resource
 from audit.actions import Action
@@ -81,15 +81,26 @@ def set_credential(resource: Resource, *, by: Member | Actor, auth: str, header:
         record_about(resource, Action.RESOURCE_CHANGED, by, {"credential": auth})
 
 
-def set_address(resource: Resource, *, by: Member | Actor, upstream_url: str) -> None:
-    """The server has moved. Raises ValidationError keyed by `upstream_url`."""
+def set_address(resource: Resource, *, by: Member | Actor, upstream_url: str) -> bool:
+    """The server has moved. Whether that cost the credential. Raises ValidationError keyed by `upstream_url`.
+
+    A credential was entered for one server: at another origin it must be entered again, so that whoever may change
+    addresses cannot have it sent to a server of their own. Our own tasks move only what is ours.
+    """
     moved = clean_upstream_url(upstream_url, resource.kind)
     if moved == resource.upstream_url:
-        return
+        return False
+    elsewhere = read_url(moved).origin != read_url(resource.upstream_url).origin
+    drops = elsewhere and resource.sealed_credential is not None and not (isinstance(by, Actor) and by.kind == "task")
     was, resource.upstream_url = resource.upstream_url, moved
+    if drops:
+        resource.upstream_auth, resource.upstream_header = Resource.UpstreamAuth.NONE, ""
+        resource.sealed_credential = None
     with transaction.atomic():
-        resource.save(update_fields=["upstream_url"])
-        record_about(resource, Action.RESOURCE_CHANGED, by, {"upstream_url": moved, "was": was})
+        resource.save(update_fields=["upstream_url", "upstream_auth", "upstream_header", "sealed_credential"])
+        details = {"upstream_url": moved, "was": was} | ({"credential": "dropped"} if drops else {})
+        record_about(resource, Action.RESOURCE_CHANGED, by, details)
+    return drops
 
 
 def upstream_headers(resource: Resource) -> dict[str, str]:

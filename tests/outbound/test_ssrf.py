@@ -115,14 +115,15 @@ def test_a_name_that_changes_its_mind_is_connected_where_it_was_checked(sink: Si
     answers = iter([PUBLIC, "127.0.0.1", "127.0.0.1", "127.0.0.1"])
     connected: list[Any] = []
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [_row(next(answers), sink.port)])
-    monkeypatch.setattr(socket.socket, "connect", lambda _, address: connected.append(address) or _refuse())
+
+    def connect(_: socket.socket, address: Any) -> None:
+        connected.append(address)
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
     with pytest.raises(Exception, match="cannot be reached"):
         fetch(f"http://rebind.example:{sink.port}/", timeout=2)
     assert connected == [(PUBLIC, sink.port)]
-
-
-def _refuse() -> None:
-    raise ConnectionRefusedError
 
 
 async def test_the_connector_looks_at_the_address_that_it_connects_to(sink: Sink):
