@@ -6,7 +6,9 @@ import io
 from pathlib import Path
 
 import pytest
+from django.conf import settings
 from django.core.management import CommandError, call_command
+from django.test import override_settings
 
 from audit import identity, sequencer
 from tests.audit.evidence import VKEY, Log, put_together, taken_apart
@@ -37,11 +39,23 @@ def test_an_export_goes_from_the_record_to_a_file_that_verifies(acme: House, no_
     key = run("verify", "--show-key", "acme").strip()
     assert key == identity.verifier("acme").vkey
     assert "intact: " in run("verify", str(out), "--key", key)
+    assert "It is this installation's key." in run("verify", str(out))
     assert "intact: " in run("verify", str(out), "--tenant", "acme")
+    with override_settings(KNOBS=settings.KNOBS.model_copy(update={"base_url": "https://moved.example"})):
+        assert "intact: " in run("verify", str(out), "--tenant", "acme"), "the installation has moved, the log has not"
     assert [event.member_id for event in events_of(acme.tenant.id, "export.downloaded")] == [acme.members["cora"].id]
     with pytest.raises(SystemExit) as ended:
         run("verify", str(out), "--tenant", "globex")
     assert ended.value.code == 1
+
+
+@pytest.mark.parametrize("named", ["acme", "globex"])
+def test_another_installations_bundle_is_not_taken_for_ours(tmp_path: Path, named: str) -> None:
+    identity.first_key()
+    theirs = Log().bundle(tmp_path)
+    assert "It is not this installation's key." in run("verify", str(theirs))
+    with pytest.raises(SystemExit):
+        run("verify", str(theirs), "--tenant", named)
 
 
 def test_verifying_a_forged_bundle_names_the_record_and_ends_with_1(tmp_path: Path) -> None:
