@@ -46,7 +46,7 @@ def make_pool() -> Pool:
         min_size=0,
         max_size=4,
         max_idle=120,
-        timeout=LIMIT,
+        timeout=1.0,
         open=False,
         kwargs={"autocommit": True},
         configure=_configure,

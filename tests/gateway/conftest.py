@@ -73,7 +73,7 @@ class Door:
         command = [sys.executable, "-m", "uvicorn", "agentauth.asgi:application", "--port", str(self.port)]
         command += ["--loop", "uvloop", "--http", "httptools", "--log-level", "warning", "--no-proxy-headers"]
         with open(self.log, "ab") as log:
-            process = subprocess.Popen(
+            return subprocess.Popen(
                 command,
                 cwd=CHECKOUT,
                 env=self._environ,
@@ -82,7 +82,6 @@ class Door:
                 stderr=log,
                 preexec_fn=lambda: die_with_parent(parent, signal.SIGKILL),  # noqa: PLW1509  # one thread
             )
-        return process
 
     def await_ready(self) -> None:
         deadline = time.monotonic() + 60

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -30,7 +31,7 @@ def result_of(message: dict[str, Any]) -> dict[str, Any]:
     if message["method"] == "tools/list":
         return {"tools": TOOLS, "nextCursor": "2"}
     if message["method"] in ("initialize", "server/discover"):
-        offered = {"tools": {}, "resources": {}, "prompts": {}, "completions": {}, "logging": {}}
+        offered: dict[str, Any] = {"tools": {}, "resources": {}, "prompts": {}, "completions": {}, "logging": {}}
         return {"protocolVersion": "2025-11-25", "capabilities": offered}
     return {"content": [{"type": "text", "text": json.dumps(message.get("params", {}).get("arguments"))}]}
 
@@ -354,7 +355,7 @@ def test_a_no_is_not_asked_again(mcp: Stage) -> None:
     assert post(mcp, called("book_room", room="blue")).codes == ["approval_refused"]
 
 
-RUBBISH: dict[str, Any] = {
+RUBBISH: dict[str, Callable[[], web.Response]] = {
     "not json": lambda: web.Response(body=b"<html>", content_type="application/json"),
     "not mcp": lambda: web.Response(text="hello"),
     "another question's answer": lambda: web.json_response({"jsonrpc": "2.0", "id": 99, "result": {}}),

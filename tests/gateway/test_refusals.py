@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
 import jwt
@@ -54,7 +55,7 @@ def test_two_authorization_headers_are_refused(stage: Stage) -> None:
     assert 'error="invalid_request"' in answer.header("www-authenticate")
 
 
-CLAIMS: dict[str, tuple[str, Callable[[Stage], dict[str, object]]]] = {
+CLAIMS: dict[str, tuple[str, Callable[[Stage], dict[str, Any]]]] = {
     "another resource": (
         "token_wrong_audience",
         lambda stage: {"aud": resource_url(stage.slug, "office-mcp")},
@@ -76,7 +77,7 @@ CLAIMS: dict[str, tuple[str, Callable[[Stage], dict[str, object]]]] = {
 }
 
 
-def deep_chain(stage: Stage) -> dict[str, object]:
+def deep_chain(stage: Stage) -> dict[str, Any]:
     act: dict[str, object] = {"sub": str(stage.agent.id)}
     for _ in range(5):
         act = {"sub": str(stage.agent.id), "act": act}
@@ -97,7 +98,7 @@ def test_a_token_that_is_not_signed_by_the_tenant_as_an_access_token_is_refused(
     own = ec.generate_private_key(ec.SECP256R1())
     genuine = stage.token()
     kid = jwt.get_unverified_header(genuine)["kid"]
-    head, body, signature = genuine.split(".")
+    head, body, _ = genuine.split(".")
     forged = {
         "foreign key": jwt.encode(claims, own, "ES256", headers={"kid": kid, "typ": "at+jwt"}),
         "unknown kid": jwt.encode(claims, own, "ES256", headers={"kid": "x", "typ": "at+jwt"}),
@@ -247,7 +248,7 @@ def test_a_scope_that_the_token_lacks_is_named_in_the_challenge(stage: Stage) ->
     the_refusal(stage, answer, "scope_missing")
 
 
-GRANTS: dict[str, Callable[[Stage], dict[str, object]]] = {
+GRANTS: dict[str, Callable[[Stage], dict[str, Any]]] = {
     "that nobody gave": lambda stage: {"grant_id": str(uuid4())},
     "of another person": lambda stage: {"sub": str(stage.house.members["cora"].id)},
     "for a person, used without one": lambda stage: {"sub": str(stage.agent.id), "act": None},
