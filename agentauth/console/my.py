@@ -313,7 +313,8 @@ def _plain(cell: str) -> str:
 
 def _my_grants(request: TenantRequest) -> Any:
     grants = Grant.objects.filter(tenant=request.tenant, member=request.member)
-    return grants.select_related("agent__tenant", "agent__owner__user", "resource", "ended_by__user")
+    people = ("agent__tenant", "agent__owner__user", "resource", "ended_by__user")
+    return grants.select_related(*people).prefetch_related("agent__credentials")
 
 
 def _require_grant(request: TenantRequest, grant_id: UUID) -> Grant:
