@@ -16,10 +16,13 @@ from tenants.rls import in_tenant
 UNHEARD = timedelta(seconds=10)  # an order that no worker has taken by then may have been lost
 AGAIN = timedelta(seconds=60)  # until it is enqueued once more
 
+_IMPATIENT = {"max_retries": 0, "connect_retries_timeout": 1, "socket_connect_timeout": 1}
+
 
 def enqueue(export_id: UUID, tenant_id: UUID) -> None:
-    """Raises what the queue raises when it is down, without trying again: the clock does that."""
-    run.apply_async((str(export_id), str(tenant_id)), retry=False)
+    """Raises what the queue raises when it is down, without waiting for it: the clock tries again, a person waits."""
+    with run.app.connection_for_write(transport_options=_IMPATIENT) as connection:
+        run.apply_async((str(export_id), str(tenant_id)), connection=connection, retry=False)  # type: ignore[call-arg]  # not in the stubs
 
 
 @shared_task(name="audit.export.tasks.run")
