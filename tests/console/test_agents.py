@@ -41,6 +41,7 @@ def test_search_finds_by_name_owner_and_purpose():
     assert names(browser.get("/t/acme/agents/?q=invoice")) == ["Invoice clerk"]
     assert names(browser.get("/t/acme/agents/?q=orders okafor")) == ["Invoice clerk"]
     assert names(browser.get("/t/acme/agents/?q=<script>")) == []
+    assert "&lt;script&gt;" in browser.get("/t/acme/agents/?q=<script>").content.decode()
     assert names(browser.get(f"/t/acme/agents/?owner={acme.owner.id}")) == []
     assert browser.get("/t/acme/agents/?owner=x&after=y&view=z").status_code == 200
 

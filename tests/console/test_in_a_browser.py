@@ -6,16 +6,18 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
+from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from django.db import transaction
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from agentauth.agents.models import Agent, Credential
+from agentauth.grants.models import Grant
 from tenants.rls import in_tenant
 from tests import cast
 from tests.console.test_home import a_call
@@ -38,20 +40,27 @@ def chromium() -> Iterator[Browser]:
     del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
 
 
+@dataclass
+class Scene:
+    house: cast.House
+    agent: Agent
+    grant: Grant
+
+
 @pytest.fixture
-def house():
+def scene() -> Scene:
     with transaction.atomic():
         acme = cast.acme()
         acme.owner.user.set_password(PASSWORD)
         acme.owner.user.save()
-        acme.agent = cast.assistant(acme)
-        acme.grant = cast.matts_grant(acme, acme.agent)
-        a_call(acme, acme.agent, acme.grant)
-        a_call(acme, acme.agent, acme.grant, decision="refuse", reasons=["grant_says_never"], scope="finance:enter")
+        agent = cast.assistant(acme)
+        grant = cast.matts_grant(acme, agent)
+        a_call(acme, agent, grant)
+        a_call(acme, agent, grant, decision="refuse", reasons=["grant_says_never"], scope="finance:enter")
         Agent.objects.create(
             tenant=acme.tenant, name="Claude", kind="mcp", registration="document", client_id="https://c.example/m"
         )
-    return acme
+    return Scene(acme, agent, grant)
 
 
 def signed_in(browser: Browser, base: str, **context) -> Page:
@@ -64,7 +73,7 @@ def signed_in(browser: Browser, base: str, **context) -> Page:
     return page
 
 
-def test_a_key_made_in_the_browser_leaves_only_its_public_half(chromium, live_server, house):
+def test_a_key_made_in_the_browser_leaves_only_its_public_half(chromium, live_server, scene):
     page = signed_in(chromium, live_server.url)
     sent: list[str] = []
     page.on("request", lambda request: sent.append(f"{request.url} {request.post_data or ''}"))
@@ -75,10 +84,10 @@ def test_a_key_made_in_the_browser_leaves_only_its_public_half(chromium, live_se
     with page.expect_download() as download:
         page.click("form.register button.main")
     page.wait_for_url(re.compile(r"/agents/[0-9a-f-]{36}/"))
-    private = load_pem_private_key(Path(download.value.path()).read_bytes(), password=None)
+    private = load_pem_private_key(Path(str(download.value.path())).read_bytes(), password=None)
     assert isinstance(private, ec.EllipticCurvePrivateKey)
-    with in_tenant(house.tenant.id):
-        key = Credential.objects.get(tenant=house.tenant, agent__name="Scout")
+    with in_tenant(scene.house.tenant.id):
+        key = Credential.objects.get(tenant=scene.house.tenant, agent__name="Scout")
     from jwt.algorithms import ECAlgorithm
 
     public = ECAlgorithm.to_jwk(private.public_key(), as_dict=True)
@@ -87,31 +96,31 @@ def test_a_key_made_in_the_browser_leaves_only_its_public_half(chromium, live_se
     assert len(sent) > 2 and not any(secret in one or "PRIVATE" in one for one in sent)
 
 
-def test_what_happens_at_the_door_appears_by_itself(chromium, live_server, house):
+def test_what_happens_at_the_door_appears_by_itself(chromium, live_server, scene):
     page = signed_in(chromium, live_server.url)
     assert page.locator("#log li").count() == 2
-    with in_tenant(house.tenant.id):
-        a_call(house, house.agent, house.grant, scope="rooms:read")
+    with in_tenant(scene.house.tenant.id):
+        a_call(scene.house, scene.agent, scene.grant, scope="rooms:read")
     page.wait_for_selector("#log li.new")
     assert "saw rooms for Matt" in page.locator("#log li").first.inner_text()
 
 
-def test_an_agent_is_stopped_without_javascript(chromium, live_server, house):
+def test_an_agent_is_stopped_without_javascript(chromium, live_server, scene):
     page = signed_in(chromium, live_server.url, java_script_enabled=False)
     page.click('tr:has-text("Matt\'s assistant") a.halt')
     page.fill("#reason", "Enough")
     page.click("button.sure")
     assert "is stopped" in page.locator("#stopped").inner_text()
-    with in_tenant(house.tenant.id):
-        assert Agent.objects.get(id=house.agent.id).state == "suspended"
+    with in_tenant(scene.house.tenant.id):
+        assert Agent.objects.get(id=scene.agent.id).state == "suspended"
 
 
-def test_no_page_breaks_its_policy_or_shuts_somebody_out(chromium, live_server, house):
+def test_no_page_breaks_its_policy_or_shuts_somebody_out(chromium, live_server, scene):
     """axe: WCAG 2.2 A and AA and its best practices; at desk and phone, by day and night; nothing scrolls sideways."""
     base, axe, found = live_server.url, Axe(), []
-    agent = f"/t/acme/agents/{house.agent.id}/"
-    pages = ("/t/acme/", "/t/acme/agents/", agent, f"{agent}stop/", f"{agent}edit/", f"{agent}credentials/new/")
-    pages += ("/t/acme/agents/new/", "/account/2fa/", "/account/password/change/", "/nothing/")
+    agent = f"/t/acme/agents/{scene.agent.id}/"
+    pages = ["/t/acme/", "/t/acme/agents/", agent, f"{agent}stop/", f"{agent}edit/", f"{agent}credentials/new/"]
+    pages += ["/t/acme/agents/new/", "/account/2fa/", "/account/password/change/", "/nothing/"]
     for width, theme in ((1280, "light"), (360, "dark")):
         page = signed_in(chromium, base, color_scheme=theme, reduced_motion="reduce")
         page.set_viewport_size({"width": width, "height": 800})
