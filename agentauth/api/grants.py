@@ -18,7 +18,7 @@ from agentauth.api.reading import Nothing, Strict, Text, body, query
 from agentauth.api.words import Answers, EndedShape, PersonShape, person
 from agentauth.grants.granting import give
 from agentauth.grants.models import Grant, Permission
-from agentauth.resources.models import Resource
+from agentauth.resources.models import Resource, Scope
 from tenants.access import EVERYBODY
 
 
@@ -78,6 +78,11 @@ class NewGrant(Strict):
     permissions = NewPermission(many=True, allow_empty=False)
     expires_at = serializers.DateTimeField()
     purpose = Text(max_length=200, allow_blank=True, default="")
+
+
+class Narrower(Strict):
+    permissions = NewPermission(many=True, required=False, default=list, help_text="What is not named stays.")
+    expires_at = serializers.DateTimeField(required=False, allow_null=True, default=None)
 
 
 class GrantEndedShape(Strict):
@@ -159,15 +164,9 @@ class Grants(_Grants):
             raise invalid(
                 "for_itself", "This token acts for no person: only a grant for the agent itself can be given."
             )
-        there = {scope.name: scope for scope in resource.scopes.all()}
-        permissions = {}
-        for index, one in enumerate(said["permissions"]):
-            if one["scope"] not in there:
-                known = ", ".join(sorted(there))
-                raise invalid(f"permissions.{index}.scope", f"Not one of this resource's scopes: {known}.")
-            if there[one["scope"]] in permissions:
-                raise invalid(f"permissions.{index}.scope", "Name each scope once.")
-            permissions[there[one["scope"]]] = one["mode"]
+        permissions = _permissions(resource, said["permissions"])
+        if resource.kind == Resource.Kind.MANAGEMENT:
+            self._require_no_more_than_own(permissions)
         grant = give(
             agent=agent,
             resource=resource,
@@ -181,11 +180,33 @@ class Grants(_Grants):
         here = f"{request._request.path}/{grant.id}"
         return Response(show(self.find(grant.id)), status=201, headers={"Location": here})
 
+    def _require_no_more_than_own(self, permissions: dict[Scope, str]) -> None:
+        """Delegation only narrows: of this very API an agent hands on at most what its own token covers."""
+        for scope, mode in permissions.items():
+            if mode != Permission.Mode.NEVER and scope.name not in self.caller.scopes:
+                raise invalid("permissions", f"An agent cannot hand on {scope.name}, which it does not have itself.")
+
 
 class OneGrant(_Grants):
     @extend_schema(operation_id="getGrant", summary="Read a grant", responses=Answers(GrantShape))
     def get(self, request: Request, grant: UUID) -> Response:
         query(request, Nothing)
+        return Response(show(self.find(grant)))
+
+
+class NarrowGrant(_Grants):
+    @extend_schema(
+        operation_id="narrowGrant",
+        summary="Allow less, or for a shorter time",
+        description="To allow more, give a new grant.",
+        request=Narrower,
+        responses=Answers(GrantShape),
+    )
+    def post(self, request: Request, grant: UUID) -> Response:
+        said = body(request, Narrower)
+        found = self.find(grant)
+        permissions = _permissions(found.resource, said["permissions"])
+        found.narrow(by=self.caller.person, permissions=permissions, expires_at=said["expires_at"])
         return Response(show(self.find(grant)))
 
 
@@ -204,6 +225,20 @@ class RevokeGrant(_Grants):
         return Response(
             {"grant": show(found), "ended": {"grants": ended.grants, "tokens": ended.tokens, "at": ended.at}}
         )
+
+
+def _permissions(resource: Resource, named: list[dict[str, str]]) -> dict[Scope, str]:
+    """Scopes of `resource` by their names, with the mode wished for each."""
+    there = {scope.name: scope for scope in resource.scopes.all()}
+    found: dict[Scope, str] = {}
+    for index, one in enumerate(named):
+        if one["scope"] not in there:
+            known = ", ".join(sorted(there))
+            raise invalid(f"permissions.{index}.scope", f"Not one of this resource's scopes: {known}.")
+        if there[one["scope"]] in found:
+            raise invalid(f"permissions.{index}.scope", "Name each scope once.")
+        found[there[one["scope"]]] = one["mode"]
+    return found
 
 
 def show(grant: Grant) -> dict[str, Any]:

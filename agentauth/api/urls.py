@@ -20,6 +20,7 @@ nouns: list[URLPattern | URLResolver] = [
     path("/resources/<uuid:resource>/retire", resources.RetireResource.as_view()),
     path("/grants", grants.Grants.as_view()),
     path("/grants/<uuid:grant>", grants.OneGrant.as_view()),
+    path("/grants/<uuid:grant>/narrow", grants.NarrowGrant.as_view()),
     path("/grants/<uuid:grant>/revoke", grants.RevokeGrant.as_view()),
     path("/events", events.Events.as_view()),
     path("/events/<uuid:event>", events.OneEvent.as_view()),

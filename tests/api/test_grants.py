@@ -115,3 +115,31 @@ def test_a_grant_of_globex_is_not_there(acme):
     api = robot(acme)
     refused(api.get(f"/grants/{theirs.id}"), "not-found", 404)
     refused(api.post(f"/grants/{theirs.id}/revoke"), "not-found", 404)
+
+
+def test_a_grant_can_be_narrowed_and_never_widened(acme):
+    agent, api = cast.assistant(acme), robot(acme)
+    path = f"/grants/{api.post('/grants', wish(agent)).json()['id']}/narrow"
+    sooner = (now() + timedelta(days=1)).isoformat()
+    narrowed = api.post(path, {"permissions": [{"scope": "rooms:read", "mode": "ask"}], "expires_at": sooner})
+    assert narrowed.status_code == 200, narrowed.content
+    assert {one["scope"]: one["mode"] for one in narrowed.json()["permissions"]}["rooms:read"] == "ask"
+    (event,) = acme.events("grant.narrowed")
+    assert event.details["changed"]["rooms:read"] == "ask"
+    refused(api.post(path, {"permissions": [{"scope": "rooms:read", "mode": "always"}]}), "conflict", 409)
+    refused(api.post(path, {"expires_at": (now() + timedelta(days=9)).isoformat()}), "conflict", 409)
+    wrong = refused(api.post(path, {"permissions": [{"scope": "x", "mode": "ask"}]}), "invalid", 422)
+    assert wrong["errors"][0]["field"] == "permissions.0.scope"
+
+
+def test_of_this_api_an_agent_hands_on_no_more_than_it_has(acme):
+    second = management_agent(acme, "Second robot")
+    api = robot(acme, "grants:write", "agents:read")
+
+    def handed(*scopes):
+        permissions = [{"scope": scope, "mode": "always"} for scope in scopes]
+        return api.post("/grants", wish(second, resource="agentauth", permissions=permissions))
+
+    problem = refused(handed("agents:read", "exports:write"), "invalid", 422)
+    assert "exports:write" in problem["errors"][0]["detail"]
+    assert handed("agents:read").status_code == 201
