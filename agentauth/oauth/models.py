@@ -28,6 +28,8 @@ class AuthorizationCode(TenantOwned):
     expires_at = models.DateTimeField()
     spent_at = models.DateTimeField(null=True, blank=True)
     family = models.UUIDField(null=True)  # of the refresh tokens that came of it
+    access_jti = models.UUIDField(null=True)  # of the access token that came of it
+    protocol_scope = models.CharField(max_length=60, blank=True, default="")
 
     class Meta:
         constraints = [
@@ -53,6 +55,7 @@ class RefreshToken(TenantOwned):
     family_expires_at = models.DateTimeField()
     spent_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
+    access_jti = models.UUIDField(null=True)  # of the access token issued with it
 
     class Meta:
         constraints = [

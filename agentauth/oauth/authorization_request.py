@@ -1,0 +1,158 @@
+"""What a client asks for at the authorization endpoint (RFC 6749 §4.1.1, OAuth 2.1 §4.1.1): read and checked."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+from urllib.parse import urlencode
+from uuid import UUID
+
+from agentauth.agents.models import Agent
+from agentauth.grants.granting import offerable
+from agentauth.keys.addresses import issuer
+from agentauth.oauth.errors import (
+    InvalidRequest,
+    InvalidScope,
+    OAuthError,
+    RequestNotSupported,
+    RequestUriNotSupported,
+    UnauthorizedClient,
+    UnsupportedResponseType,
+)
+from agentauth.oauth.parameters import Parameters, scope_names
+from agentauth.oauth.pkce import require_challenge
+from agentauth.oauth.redirect_uris import is_registered, with_answer
+from agentauth.oauth.target import find_target
+from agentauth.resources.models import Resource, Scope
+from tenants.models import Member, Tenant
+
+# Words of the protocol that may stand among the scopes and are no permission at a resource
+PROTOCOL_SCOPES = ("openid", "offline_access", "profile", "email")
+_PROMPTS = {"none", "login", "consent", "select_account"}
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where the answer goes: settled first, since without it nothing may be sent anywhere (§4.1.2.1)."""
+
+    client_id: str
+    redirect_uri: str
+    redirect_uri_given: bool
+    state: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorizationRequest:
+    """One checked request, plain data: a form carries the whole of it, signed."""
+
+    to: Destination
+    resource_id: str
+    scope: tuple[str, ...]  # permissions asked for by name; none means whatever the resource has
+    protocol_scope: tuple[str, ...]
+    code_challenge: str
+    nonce: str
+    prompt: tuple[str, ...]
+    max_age: int | None
+    login_hint: str
+
+    def as_data(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_data(cls, data: dict[str, Any]) -> "AuthorizationRequest":
+        lists = {name: tuple(data[name]) for name in ("scope", "protocol_scope", "prompt")}
+        return cls(**{**data, **lists, "to": Destination(**data["to"])})
+
+
+def settle_destination(asked: Parameters, client: Agent) -> Destination:
+    """§4.1.2.1: a wrong client or redirect URI is told to the person, never by a redirect."""
+    for name in ("client_id", "redirect_uri"):
+        if name in asked.flaws:
+            raise asked.flaws[name]
+    given = asked.get("redirect_uri")
+    if given is None:
+        if len(client.redirect_uris) != 1:
+            raise InvalidRequest("The parameter redirect_uri is missing.", reason="redirect_uri_missing")
+        return Destination(client.client_id, str(client.redirect_uris[0]), False, asked.get("state"))
+    if not is_registered(given, client.redirect_uris):
+        raise InvalidRequest("The redirect_uri is not one that this client registered.", reason="redirect_uri_unknown")
+    return Destination(client.client_id, given, True, asked.get("state"))
+
+
+def read_request(asked: Parameters, to: Destination, client: Agent, tenant: Tenant) -> AuthorizationRequest:
+    """The rest of it; each error here may be told to the client by a redirect. In the tenant's transaction."""
+    asked.sound()
+    if "request" in asked:
+        raise RequestNotSupported("Request objects are not supported.")
+    if "request_uri" in asked:
+        raise RequestUriNotSupported("request_uri is not supported.")
+    if asked.require("response_type") != "code":
+        raise UnsupportedResponseType("The response type must be code.")
+    if asked.get("response_mode", "query") != "query":
+        raise InvalidRequest("The response mode must be query.", reason="response_mode")
+    if "authorization_code" not in client.grant_types:
+        raise UnauthorizedClient("This client is not registered for authorization_code.", reason="grant_not_registered")
+    if not client.is_active:
+        raise UnauthorizedClient("This agent is stopped.", reason="agent_inactive")
+    challenge = require_challenge(asked.get("code_challenge", ""), asked.get("code_challenge_method", "plain"))
+    prompt = tuple(dict.fromkeys(asked.get("prompt", "").split()))
+    if not set(prompt) <= _PROMPTS or ("none" in prompt and len(prompt) > 1):
+        raise InvalidRequest("This prompt is not supported.", reason="prompt")
+    names = scope_names(asked.get("scope", ""))
+    scope = tuple(name for name in names if name not in PROTOCOL_SCOPES)
+    target = find_target(tenant, asked.resource, scope, client)
+    known = set(target.scopes.values_list("name", flat=True))
+    if not set(scope) <= known:
+        raise InvalidScope("A scope that was asked for does not exist at this resource.", reason="unknown_scope")
+    return AuthorizationRequest(
+        to=to,
+        resource_id=str(target.id),
+        scope=scope,
+        protocol_scope=tuple(name for name in names if name in PROTOCOL_SCOPES),
+        code_challenge=challenge,
+        nonce=_short(asked, "nonce"),
+        prompt=prompt,
+        max_age=_max_age(asked),
+        login_hint=asked.get("login_hint", "")[:254],
+    )
+
+
+def offered(asked: AuthorizationRequest, client: Agent, resource: Resource, member: Member) -> list[Scope]:
+    """What the person can be asked about: within what was named, under the ceiling, within the person's rights."""
+    found = [scope for scope in offerable(client, resource, member) if not asked.scope or scope.name in asked.scope]
+    if not found:
+        raise InvalidScope(
+            "This organisation allows this agent nothing of what it asks for.",
+            reason="above_ceiling",
+            member_id=member.id,
+        )
+    return found
+
+
+def resource_of(asked: AuthorizationRequest, tenant: Tenant) -> Resource:
+    return Resource.objects.get(tenant=tenant, id=UUID(asked.resource_id))
+
+
+def answer_address(to: Destination, tenant: Tenant, answer: Sequence[tuple[str, str]]) -> str:
+    """The redirect: always with `iss` (RFC 9207 §2), with `state` exactly as it came (§4.1.2)."""
+    state = [("state", to.state)] if to.state is not None else []
+    return with_answer(to.redirect_uri, urlencode([*answer, *state, ("iss", issuer(tenant.slug))]))
+
+
+def error_address(to: Destination, tenant: Tenant, error: OAuthError) -> str:
+    return answer_address(to, tenant, list(error.document().items()))
+
+
+def _short(asked: Parameters, name: str) -> str:
+    value = asked.get(name, "")
+    if len(value) > 255:
+        raise InvalidRequest(f"The parameter {name} is too long.", reason="parameter_too_long")
+    return value
+
+
+def _max_age(asked: Parameters) -> int | None:
+    value = asked.get("max_age")
+    if value is None:
+        return None
+    if not value.isascii() or not value.isdigit() or len(value) > 9:
+        raise InvalidRequest("max_age is a number of seconds.", reason="max_age")
+    return int(value)

@@ -1,0 +1,101 @@
+"""`private_key_jwt` (RFC 7523 §2.2, §3): a client proves itself with a short JWT under its own key. Pure."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jwt
+
+from agentauth.oauth.errors import InvalidClient
+
+ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+ALGORITHMS = ("ES256", "EdDSA", "PS256", "RS256")
+_LONGEST = 3600  # seconds an assertion may be valid: what is longer is a password
+_LEEWAY = 30  # seconds
+_MAY_STAND_IN_HEADER = {"alg", "kid", "typ", "x5t", "x5t#S256"}
+_ALGORITHMS_OF_KEY = {"EC": {"ES256"}, "OKP": {"EdDSA"}, "RSA": {"PS256", "RS256"}}
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """A checked assertion; its `jti` may be spent once until `expires` (seconds since 1970)."""
+
+    jti: str
+    expires: int
+
+
+def claimed_client(assertion: str) -> str:
+    """Whose it says it is, unverified: only for finding the keys."""
+    try:
+        claims = jwt.decode(assertion, options={"verify_signature": False})
+    except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
+        raise InvalidClient("The client assertion is not a JWT.", reason="assertion_malformed") from None
+    sub = claims.get("sub")
+    if not isinstance(sub, str) or not sub:
+        raise InvalidClient("The client assertion names no client.", reason="assertion_malformed")
+    return sub
+
+
+def header_kid(assertion: str) -> str | None:
+    """The key it names, or None. Refuses headers that bring a key along or want what we do not know (RFC 7515 §4.1.11)."""
+    try:
+        header = jwt.get_unverified_header(assertion)
+    except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
+        raise InvalidClient("The client assertion is not a JWT.", reason="assertion_malformed") from None
+    if not set(header) <= _MAY_STAND_IN_HEADER or header.get("alg") not in ALGORITHMS:
+        raise InvalidClient("The client assertion has a header that is not accepted.", reason="assertion_header")
+    if header.get("typ", "JWT") not in ("JWT", "jwt", "client-authentication+jwt"):
+        raise InvalidClient("The client assertion is of another type.", reason="assertion_header")
+    kid = header.get("kid")
+    return kid if isinstance(kid, str) else None
+
+
+def verify(
+    assertion: str, *, client_id: str, keys: Iterable[Mapping[str, Any]], audiences: Iterable[str], now: float
+) -> Proof:
+    """The proof in `assertion`, or InvalidClient. `keys` are the client's own public JWKs, `now` seconds since 1970.
+
+    §3: `iss` and `sub` are the client, `aud` is us and nobody else, `exp` is near, `jti` is there.
+    """
+    kid = header_kid(assertion)
+    claims = _signed_by_one(assertion, [key for key in keys if kid is None or key.get("kid") in (None, kid)])
+    if claims.get("iss") != client_id or claims.get("sub") != client_id:
+        raise InvalidClient("The client assertion is about another client.", reason="assertion_subject")
+    aud = claims.get("aud")
+    named = [aud] if isinstance(aud, str) else aud
+    if not isinstance(named, list) or len(named) != 1 or named[0] not in tuple(audiences):
+        raise InvalidClient("The client assertion is for somebody else.", reason="assertion_audience")
+    expires, issued, begins = (claims.get(name) for name in ("exp", "iat", "nbf"))
+    if not _is_time(expires) or expires <= now - _LEEWAY:
+        raise InvalidClient("The client assertion has expired.", reason="assertion_expired")
+    if expires > now + _LONGEST + _LEEWAY:
+        raise InvalidClient("The client assertion lives too long.", reason="assertion_too_long")
+    if any(at is not None and (not _is_time(at) or at > now + _LEEWAY) for at in (issued, begins)):
+        raise InvalidClient("The client assertion is from the future.", reason="assertion_early")
+    jti = claims.get("jti")
+    if not isinstance(jti, str) or not 0 < len(jti) <= 255:
+        raise InvalidClient("The client assertion has no jti.", reason="assertion_malformed")
+    return Proof(jti=jti, expires=int(expires) + _LEEWAY)
+
+
+def _signed_by_one(assertion: str, keys: list[Mapping[str, Any]]) -> dict[str, Any]:
+    alg = jwt.get_unverified_header(assertion)["alg"]
+    for jwk in keys[:10]:
+        if alg not in _ALGORITHMS_OF_KEY.get(str(jwk.get("kty")), ()) or jwk.get("alg", alg) != alg:
+            continue  # the key decides which algorithms there are, not the header
+        try:
+            key = jwt.PyJWK(dict(jwk), algorithm=alg)
+            claims: dict[str, Any] = jwt.decode(
+                assertion,
+                key,
+                algorithms=[alg],
+                options={name: False for name in ("verify_exp", "verify_nbf", "verify_iat", "verify_aud", "verify_iss")},
+            )
+        except (jwt.PyJWTError, ValueError, TypeError):
+            continue
+        return claims
+    raise InvalidClient("The client assertion is not signed by a key of this client.", reason="assertion_signature")
+
+
+def _is_time(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e11

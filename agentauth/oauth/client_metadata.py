@@ -1,0 +1,200 @@
+"""Client metadata (RFC 7591 §2), as a registration sends it or a client's own document holds it. Pure."""
+
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.core.exceptions import ValidationError
+
+from agentauth.agents.registering import public_part
+from agentauth.oauth.errors import InvalidClientMetadata, InvalidRedirectUri
+from agentauth.oauth.parameters import scope_names
+from agentauth.oauth.redirect_uris import is_loopback, require_registrable
+
+# What a client may do that nobody here registered: act for a person, under that person's consent
+SELF_SERVICE_GRANTS = ("authorization_code", "refresh_token")
+SECRET_METHODS = ("client_secret_basic", "client_secret_post")
+METHODS = ("none", *SECRET_METHODS, "private_key_jwt")
+_MOST_URIS = 30
+_ECHOED_TEXTS = ("client_uri", "logo_uri", "tos_uri", "policy_uri", "software_id", "software_version")
+_URLS = ("client_uri", "logo_uri", "tos_uri", "policy_uri")
+
+
+@dataclass(frozen=True, slots=True)
+class ClientMetadata:
+    """What we took of it. `echo` is the whole answer to a registration, without what we add (RFC 7591 §3.2.1)."""
+
+    name: str
+    redirect_uris: list[str]
+    grant_types: list[str]
+    auth_method: str
+    jwks: dict[str, Any] | None
+    jwks_uri: str
+    echo: dict[str, Any]
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """What makes it the same client: when this changes, people are asked again."""
+        return sorted(self.redirect_uris), self.auth_method, self.jwks, self.jwks_uri
+
+
+def read_registration(document: Mapping[str, Any]) -> ClientMetadata:
+    """RFC 7591 §3.1. Unknown members are ignored (§2); what is asked for and not possible is refused."""
+    uris = [require_registrable(uri) for uri in _redirect_uris(document)]
+    method = document.get("token_endpoint_auth_method", "client_secret_basic")  # the default of §2
+    if method not in METHODS:
+        raise InvalidClientMetadata("This token_endpoint_auth_method is not supported.")
+    _check_application_type(document.get("application_type"), uris)
+    return _read(document, uris, method)
+
+
+def read_document(document: Mapping[str, Any]) -> ClientMetadata:
+    """A client's own document: what we do not support in it is left aside, as long as something usable remains."""
+    if any(name in document for name in ("client_secret", "client_secret_expires_at")):
+        raise InvalidClientMetadata("A client document holds no secret.")
+    if not isinstance(document.get("client_name"), str) or not document["client_name"].strip():
+        raise InvalidClientMetadata("The client document has no client_name.")
+    return _read(document, _usable(_redirect_uris(document)), _method_of_document(document))
+
+
+def _read(document: Mapping[str, Any], uris: list[str], method: str) -> ClientMetadata:
+    jwks, jwks_uri = _keys(document, method)
+    grants = _texts(document, "grant_types", ["authorization_code"])
+    usable = [grant for grant in SELF_SERVICE_GRANTS if grant in grants]
+    if "authorization_code" not in usable:
+        raise InvalidClientMetadata("A client that registers itself needs the grant authorization_code.")
+    if "code" not in _texts(document, "response_types", ["code"]):
+        raise InvalidClientMetadata("The response type must be code.")
+    name = clean_name(document.get("client_name"), uris)
+    echo: dict[str, Any] = {
+        "client_name": name,
+        "redirect_uris": uris,
+        "grant_types": usable,
+        "response_types": ["code"],
+        "token_endpoint_auth_method": method,
+        "application_type": document.get("application_type") or _kind_of(uris),
+    }
+    if "scope" in document:
+        echo["scope"] = _scope(document["scope"])
+    for field in _ECHOED_TEXTS:
+        if field in document:
+            echo[field] = _text(document, field)
+    if "contacts" in document:
+        echo["contacts"] = _texts(document, "contacts", [])
+    if jwks:
+        echo["jwks"] = jwks
+    if jwks_uri:
+        echo["jwks_uri"] = jwks_uri
+    return ClientMetadata(name, uris, usable, method, jwks, jwks_uri, echo)
+
+
+def clean_name(name: Any, uris: list[str]) -> str:
+    """A name as people read it: text without control or direction marks. It proves nothing."""
+    if name is not None and not isinstance(name, str):
+        raise InvalidClientMetadata("client_name must be text.")
+    # Categories C: control, format (direction and zero-width marks), surrogate, unassigned
+    plain = "".join(c if unicodedata.category(c)[0] != "C" else " " for c in name or "")
+    plain = " ".join(plain.split())[:80]
+    return plain or f"Unnamed client of {urlsplit(uris[0]).hostname or 'this computer'}"[:80]
+
+
+def _redirect_uris(document: Mapping[str, Any]) -> list[Any]:
+    uris = document.get("redirect_uris")
+    if not isinstance(uris, list) or not uris:
+        raise InvalidRedirectUri("redirect_uris must be a list with at least one URI.")
+    if len(uris) > _MOST_URIS:
+        raise InvalidRedirectUri("redirect_uris has too many entries.")
+    return uris
+
+
+def _usable(uris: list[Any]) -> list[str]:
+    found = []
+    for uri in uris:
+        try:
+            found.append(require_registrable(uri))
+        except InvalidRedirectUri:
+            continue
+    if not found:
+        raise InvalidRedirectUri("The client document has no redirect URI that can be used.")
+    return found
+
+
+def _check_application_type(kind: Any, uris: list[str]) -> None:
+    """OpenID Registration §2: `web` means https on some server, `native` means this computer."""
+    if kind not in (None, "web", "native"):
+        raise InvalidClientMetadata("application_type is web or native.")
+    if kind == "web" and any(not uri.startswith("https://") for uri in uris):
+        raise InvalidRedirectUri("A web application uses https redirect URIs; register as native instead.")
+
+
+def _kind_of(uris: list[str]) -> str:
+    return "native" if any(is_loopback(uri) or not uri.startswith("https://") for uri in uris) else "web"
+
+
+def _method_of_document(document: Mapping[str, Any]) -> str:
+    """The method it names, else one of those it says it could use, else none; a shared secret is impossible here."""
+    has_keys = "jwks" in document or "jwks_uri" in document
+    named = document.get("token_endpoint_auth_method", "private_key_jwt" if has_keys else "none")
+    if named in SECRET_METHODS or named == "client_secret_jwt":
+        raise InvalidClientMetadata("A client document cannot use a shared secret.")
+    if named in ("none", "private_key_jwt"):
+        return str(named)
+    others = document.get("token_endpoint_auth_methods_supported")
+    for method in ("private_key_jwt", "none"):
+        if isinstance(others, list) and method in others:
+            return method
+    raise InvalidClientMetadata("The token_endpoint_auth_method of the client document is not supported.")
+
+
+def _keys(document: Mapping[str, Any], method: str) -> tuple[dict[str, Any] | None, str]:
+    jwks, uri = document.get("jwks"), document.get("jwks_uri")
+    if method != "private_key_jwt":
+        return None, ""
+    if (jwks is None) == (uri is None):  # §2: MUST NOT both be present
+        raise InvalidClientMetadata("private_key_jwt needs either jwks or jwks_uri.")
+    if uri is not None:
+        if not isinstance(uri, str) or not uri.startswith("https://") or len(uri) > 500 or not uri.isprintable():
+            raise InvalidClientMetadata("jwks_uri must be an https URL.")
+        return None, uri
+    return {"keys": public_keys(jwks)}, ""
+
+
+def public_keys(jwks: Any) -> list[dict[str, Any]]:
+    """The usable signing keys of a JWK set, public parts only."""
+    keys = jwks.get("keys") if isinstance(jwks, dict) else None
+    if not isinstance(keys, list) or not 0 < len(keys) <= 20:
+        raise InvalidClientMetadata("A key set is an object with a list of keys.")
+    found = []
+    for key in keys:
+        try:
+            found.append(public_part(key))
+        except (ValidationError, ValueError, KeyError, TypeError) as wrong:
+            if isinstance(key, dict) and any(part in key for part in ("d", "p", "q", "k")):
+                raise InvalidClientMetadata("The key set holds a private key.") from wrong
+    if not found:
+        raise InvalidClientMetadata("The key set has no key that can be used: EC P-256, Ed25519 or RSA of 2048 bits.")
+    return found
+
+
+def _scope(value: Any) -> str:
+    if not isinstance(value, str) or len(value) > 4096:
+        raise InvalidClientMetadata("scope must be text.")
+    return " ".join(scope_names(value))
+
+
+def _text(document: Mapping[str, Any], name: str) -> str:
+    value = document[name]
+    if not isinstance(value, str) or len(value) > 500 or not value.isprintable():
+        raise InvalidClientMetadata(f"{name} must be text of at most 500 characters.")
+    if name in _URLS and not value.startswith(("https://", "http://")):
+        raise InvalidClientMetadata(f"{name} must be a web address.")
+    return value
+
+
+def _texts(document: Mapping[str, Any], name: str, default: list[str]) -> list[str]:
+    value = document.get(name, default)
+    if not isinstance(value, list) or len(value) > 30 or not all(isinstance(v, str) and len(v) <= 200 for v in value):
+        raise InvalidClientMetadata(f"{name} must be a list of texts.")
+    return value

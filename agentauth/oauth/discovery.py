@@ -1,0 +1,57 @@
+"""Authorization server metadata (RFC 8414) and OpenID discovery, per tenant. Says what works, and all of it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from agentauth.keys.addresses import issuer
+from agentauth.keys.signing import jwks as public_key_set
+from agentauth.oauth.door import open_document
+from agentauth.oauth.client_assertion import ALGORITHMS
+from agentauth.oauth.grants import GRANT_TYPES
+from tenants.models import Tenant
+from tenants.rls import in_tenant
+
+_CLIENT_AUTHENTICATION = ["none", "client_secret_basic", "client_secret_post", "private_key_jwt"]
+_CONFIDENTIAL = _CLIENT_AUTHENTICATION[1:]
+
+
+@open_document
+def metadata(tenant: Tenant) -> Mapping[str, Any]:
+    """The same document for RFC 8414 §3 and OpenID Connect Discovery §4: clients ask for either."""
+    here = issuer(tenant.slug)
+    document: dict[str, Any] = {
+        "issuer": here,
+        "authorization_endpoint": f"{here}/oauth/authorize",
+        "token_endpoint": f"{here}/oauth/token",
+        "jwks_uri": f"{here}/oauth/jwks.json",
+        "revocation_endpoint": f"{here}/oauth/revoke",
+        "introspection_endpoint": f"{here}/oauth/introspect",
+        "response_types_supported": ["code"],
+        "response_modes_supported": ["query"],
+        "grant_types_supported": list(GRANT_TYPES),
+        "code_challenge_methods_supported": ["S256"],
+        "token_endpoint_auth_methods_supported": _CLIENT_AUTHENTICATION,
+        "token_endpoint_auth_signing_alg_values_supported": list(ALGORITHMS),
+        "revocation_endpoint_auth_methods_supported": _CLIENT_AUTHENTICATION,
+        "revocation_endpoint_auth_signing_alg_values_supported": list(ALGORITHMS),
+        "introspection_endpoint_auth_methods_supported": _CONFIDENTIAL,
+        "introspection_endpoint_auth_signing_alg_values_supported": list(ALGORITHMS),
+        "authorization_response_iss_parameter_supported": True,
+        "client_id_metadata_document_supported": True,
+        "request_parameter_supported": False,
+        "request_uri_parameter_supported": False,
+        "claims_parameter_supported": False,
+        "prompt_values_supported": ["none", "login", "consent", "select_account"],
+        "subject_types_supported": ["public"],
+        "id_token_signing_alg_values_supported": ["ES256"],
+    }
+    if tenant.open_registration:
+        document["registration_endpoint"] = f"{here}/oauth/register"
+    return document
+
+
+@open_document
+def jwks(tenant: Tenant) -> Mapping[str, Any]:
+    """RFC 7517 §5: the keys that sign and those that still verify."""
+    with in_tenant(tenant.id):
+        return public_key_set(tenant.id)

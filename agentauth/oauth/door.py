@@ -1,0 +1,167 @@
+"""The door of the protocol endpoints: which tenant, what was sent, and how an answer or a refusal goes out.
+
+An endpoint is a function from `Call` to `Answer`, plain data both, so that it does not care which server calls it.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import wraps
+from typing import Any
+
+import orjson
+from django.core.exceptions import RequestDataTooBig
+from django.http import HttpRequest, HttpResponse
+from django.views.decorators.csrf import csrf_exempt
+
+from agentauth.agents.models import Agent
+from agentauth.keys.addresses import issuer
+from agentauth.oauth.errors import InvalidClient, InvalidRequest, OAuthError, RequestTooLarge
+from agentauth.oauth.parameters import MAX_BODY
+from audit.actions import Action
+from audit.record import ANONYMOUS, Actor, record
+from tenants.access import find_tenant
+from tenants.models import Tenant
+from tenants.rls import in_tenant
+
+NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
+# A browser's script may read these answers: they depend on no cookie (RFC 9700 §2.6, Fetch §3.2)
+CORS = {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": "WWW-Authenticate, Retry-After"}
+PREFLIGHT = CORS | {
+    "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
+    "Access-Control-Allow-Headers": "Authorization, Content-Type, MCP-Protocol-Version",
+    "Access-Control-Max-Age": "86400",
+}
+
+
+@dataclass(slots=True)
+class Call:
+    """What came in. `client` is put in by client authentication, for the record of a refusal."""
+
+    tenant: Tenant
+    body: bytes = b""
+    content_type: str = ""
+    authorization: str = ""
+    ip: str = ""
+    client: Agent | None = None
+    grant_type: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What goes out: JSON, or nothing at all."""
+
+    document: Mapping[str, Any] | None
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+Endpoint = Callable[[Call], Answer]
+View = Callable[..., HttpResponse]
+
+
+def oauth_endpoint(*, refused: Action = Action.TOKEN_REFUSED, cors: bool = True) -> Callable[[Endpoint], View]:
+    """POST only, nothing stored by anybody, an OAuthError becomes its JSON and its line in the record."""
+
+    def door(endpoint: Endpoint) -> View:
+        @csrf_exempt
+        @wraps(endpoint)
+        def view(request: HttpRequest, tenant: str) -> HttpResponse:
+            here = find_tenant(tenant)
+            if here is None:
+                return respond(_no_such_issuer(), cors=cors)
+            if request.method == "OPTIONS" and cors:
+                return HttpResponse(status=204, headers=PREFLIGHT)
+            if request.method != "POST":
+                return respond(Answer(InvalidRequest("Use POST.").document(), 405, {"Allow": "POST, OPTIONS"}), cors=cors)
+            call = Call(tenant=here, ip=caller(request))
+            call.content_type = request.headers.get("Content-Type", "")
+            call.authorization = request.headers.get("Authorization", "")
+            try:
+                call.body = read_body(request)
+                answer = endpoint(call)
+            except OAuthError as error:
+                answer = refuse(call, error, refused)
+            return respond(answer, cors=cors)
+
+        return view
+
+    return door
+
+
+def open_document(document: Callable[[Tenant], Mapping[str, Any]]) -> View:
+    """A public document of a tenant: GET, for everybody, never a redirect, 404 for a tenant that is not there."""
+
+    @csrf_exempt
+    @wraps(document)
+    def view(request: HttpRequest, tenant: str) -> HttpResponse:
+        if request.method == "OPTIONS":
+            return HttpResponse(status=204, headers=PREFLIGHT)
+        here = find_tenant(tenant)
+        if here is None:
+            return respond(_no_such_issuer(), cors=True)
+        if request.method not in ("GET", "HEAD"):
+            return respond(Answer(InvalidRequest("Use GET.").document(), 405, {"Allow": "GET, HEAD, OPTIONS"}), cors=True)
+        return respond(Answer(document(here), headers={"Cache-Control": "public, max-age=60"}), cors=True)
+
+    return view
+
+
+def read_body(request: HttpRequest) -> bytes:
+    if int(request.headers.get("Content-Length") or 0) > MAX_BODY:
+        raise RequestTooLarge("The request is too large.", reason="body_too_large")
+    try:
+        return request.body
+    except RequestDataTooBig:
+        raise RequestTooLarge("The request is too large.", reason="body_too_large") from None
+    except OSError:
+        raise InvalidRequest("The request did not arrive whole.", reason="not_whole") from None
+
+
+def respond(answer: Answer, *, cors: bool) -> HttpResponse:
+    body = b"" if answer.document is None else orjson.dumps(answer.document)
+    headers = {**NO_STORE, **(CORS if cors else {}), "X-Content-Type-Options": "nosniff", **answer.headers}
+    if "Cache-Control" in answer.headers:
+        headers.pop("Pragma")
+    return HttpResponse(body, status=answer.status, content_type="application/json", headers=headers)
+
+
+def refuse(call: Call, error: OAuthError, action: Action) -> Answer:
+    """Do what the refusal must leave behind, record it, and say it (RFC 6749 §5.2)."""
+    with in_tenant(call.tenant.id):
+        if error.aftermath is not None:
+            error.aftermath()
+        record_refusal(call, error, action)
+    headers: dict[str, str] = {}
+    if isinstance(error, InvalidClient):
+        # RFC 6749 §5.2: with the scheme that the client used; RFC 9110 §11.6.1 wants one on every 401
+        headers["WWW-Authenticate"] = f'Basic realm="{issuer(call.tenant.slug)}", charset="UTF-8"'
+    if error.status == 429:
+        headers["Retry-After"] = "3600"
+    return Answer(error.document(), error.status, headers)
+
+
+def record_refusal(call: Call, error: OAuthError, action: Action) -> None:
+    """In the tenant's transaction. Says why in our words and never holds what was presented."""
+    agent_id = error.agent_id or (call.client.id if call.client else None)
+    record(
+        Action.CLIENT_REFUSED if isinstance(error, InvalidClient) else action,
+        tenant_id=call.tenant.id,
+        actor=Actor("agent", str(agent_id)) if agent_id else ANONYMOUS,
+        agent_id=agent_id,
+        grant_id=error.grant_id,
+        member_id=error.member_id,
+        decision="refuse",
+        reasons=[error.reason],
+        status=error.status,
+        ip=call.ip,
+        details={"error": error.code} | ({"grant_type": call.grant_type} if call.grant_type else {}),
+    )
+
+
+def caller(request: HttpRequest) -> str:
+    """Who is at the other end of the connection; what a client writes into X-Forwarded-For is not believed."""
+    return str(request.META.get("REMOTE_ADDR") or "")[:45]
+
+
+def _no_such_issuer() -> Answer:
+    return Answer({"error": "not_found", "error_description": "There is no such issuer."}, 404)

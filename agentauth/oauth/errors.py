@@ -1,0 +1,148 @@
+"""Errors of the protocol: a class per code of the RFCs, each knowing its status.
+
+`description` is ours and plain ASCII without quotes (RFC 6749 §5.2); what a caller sent is never repeated in it.
+"""
+
+from collections.abc import Callable
+from typing import ClassVar
+from uuid import UUID
+
+
+class OAuthError(Exception):
+    """A refusal with the RFC's own code. A raise rolls back; what must stay behind it is done by `aftermath`.
+
+    `reason` is the word for the record, where it is finer than the code. `aftermath` runs in a transaction of its own
+    after the rollback, inside the tenant: the family revoked after a replay, the code burnt by a wrong verifier.
+    """
+
+    code: ClassVar[str] = "invalid_request"
+    status: ClassVar[int] = 400
+
+    def __init__(
+        self,
+        description: str = "",
+        *,
+        reason: str = "",
+        agent_id: UUID | None = None,
+        grant_id: UUID | None = None,
+        member_id: UUID | None = None,
+        aftermath: Callable[[], None] | None = None,
+    ) -> None:
+        super().__init__(description)
+        self.description = description
+        self.reason = reason or self.code
+        self.agent_id = agent_id
+        self.grant_id = grant_id
+        self.member_id = member_id
+        self.aftermath = aftermath
+
+    def document(self) -> dict[str, str]:
+        """RFC 6749 §5.2."""
+        said = {"error": self.code}
+        return said | {"error_description": self.description} if self.description else said
+
+
+class InvalidRequest(OAuthError):
+    """RFC 6749 §5.2."""
+
+
+class RequestTooLarge(OAuthError):
+    status = 413
+
+
+class UnsupportedMediaType(OAuthError):
+    status = 415
+
+
+class InvalidClient(OAuthError):
+    """RFC 6749 §5.2: 401, and a challenge where the client tried the Authorization header."""
+
+    code = "invalid_client"
+    status = 401
+
+
+class InvalidGrant(OAuthError):
+    code = "invalid_grant"
+
+
+class UnauthorizedClient(OAuthError):
+    code = "unauthorized_client"
+
+
+class UnsupportedGrantType(OAuthError):
+    code = "unsupported_grant_type"
+
+
+class UnsupportedResponseType(OAuthError):
+    """RFC 6749 §4.1.2.1."""
+
+    code = "unsupported_response_type"
+
+
+class InvalidScope(OAuthError):
+    code = "invalid_scope"
+
+
+class AccessDenied(OAuthError):
+    code = "access_denied"
+
+
+class InvalidTarget(OAuthError):
+    """RFC 8707 §2."""
+
+    code = "invalid_target"
+
+
+class LoginRequired(OAuthError):
+    """OpenID Connect Core §3.1.2.6, as the next one."""
+
+    code = "login_required"
+
+
+class ConsentRequired(OAuthError):
+    code = "consent_required"
+
+
+class RequestNotSupported(OAuthError):
+    """OpenID Connect Core §3.1.2.6: we take no request objects."""
+
+    code = "request_not_supported"
+
+
+class RequestUriNotSupported(OAuthError):
+    code = "request_uri_not_supported"
+
+
+class UnsupportedTokenType(OAuthError):
+    """RFC 7009 §2.2.1."""
+
+    code = "unsupported_token_type"
+
+
+class InvalidRedirectUri(OAuthError):
+    """RFC 7591 §3.2.2, as the next one."""
+
+    code = "invalid_redirect_uri"
+
+
+class InvalidClientMetadata(OAuthError):
+    code = "invalid_client_metadata"
+
+
+class RegistrationClosed(OAuthError):
+    """This tenant takes no registrations from outside: OAuth names no code, 403 says it."""
+
+    code = "access_denied"
+    status = 403
+
+
+class TooManyRequests(OAuthError):
+    """RFC 6585 §4. The code is the one that RFC 8628 and servers use for going too fast."""
+
+    code = "slow_down"
+    status = 429
+
+
+class TemporarilyUnavailable(OAuthError):
+    code = "temporarily_unavailable"
+    status = 503

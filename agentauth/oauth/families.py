@@ -1,0 +1,36 @@
+"""Families of refresh tokens and the access tokens that came with them: held while one is used, ended together."""
+
+from datetime import timedelta
+from uuid import UUID
+
+from django.conf import settings
+from django.db import connection
+from django.utils.timezone import now
+
+from agentauth.oauth.models import RefreshToken
+from tenants.models import Revocation
+from tenants.revocation import revoke
+
+
+def hold_family(family: UUID) -> None:
+    """Until this transaction ends, nobody else rotates or ends this family. A row lock would miss the token that is
+    being added at the same moment."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [str(family)])
+
+
+def revoke_family(tenant_id: UUID, family: UUID) -> int:
+    """No refresh token of it is good any more, nor an access token that still lives. In the tenant's transaction."""
+    hold_family(family)
+    at = now()
+    rows = RefreshToken.objects.filter(tenant_id=tenant_id, family=family)
+    alive = at - timedelta(seconds=settings.KNOBS.access_token_seconds)
+    for jti in rows.filter(created_at__gt=alive, access_jti__isnull=False).values_list("access_jti", flat=True):
+        revoke_token(tenant_id, jti)
+    return rows.filter(revoked_at=None).update(revoked_at=at)
+
+
+def revoke_token(tenant_id: UUID, jti: UUID | str) -> None:
+    """One access token is void. In the tenant's transaction."""
+    if not Revocation.objects.filter(tenant_id=tenant_id, kind=Revocation.Kind.TOKEN, subject=str(jti)).exists():
+        revoke(tenant_id, Revocation.Kind.TOKEN, str(jti))

@@ -1,0 +1,39 @@
+"""What a grant proves: who acts, for whom, where, with which permissions at most, and how it is used up."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from agentauth.agents.models import Agent
+from agentauth.grants.models import Grant
+from agentauth.oauth.parameters import Parameters
+
+# Called with the jti of the access token that is being issued; uses the artefact up
+Spend = Callable[[UUID], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """The refresh tokens that come of one consent (OAuth 2.1 §4.3.1): they live and die together."""
+
+    id: UUID
+    scope: str  # as consented; a narrower request narrows only its own access token (RFC 6749 §6)
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """Proven, not yet used. `scope` are names, still to be cut by what the grant and the ceiling allow now."""
+
+    grant: Grant
+    scope: tuple[str, ...]
+    spend: Spend
+    auth_time: datetime | None = None
+    family: Family | None = None
+    nonce: str = ""
+    openid: bool = False
+
+
+# In the tenant's transaction, under a row lock. Raises OAuthError; what a refusal leaves behind is its aftermath
+Prove = Callable[[Parameters, Agent], Authority]

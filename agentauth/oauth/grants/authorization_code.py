@@ -1,0 +1,88 @@
+"""The authorization code grant (OAuth 2.1 §4.1.3) with PKCE (RFC 7636)."""
+
+from datetime import timedelta
+from uuid import UUID
+
+from django.conf import settings
+from django.utils.timezone import now
+
+from agentauth.agents.models import Agent
+from agentauth.oauth.errors import InvalidGrant
+from agentauth.oauth.families import revoke_family, revoke_token
+from agentauth.oauth.grants.authority import Authority, Family
+from agentauth.oauth.models import AuthorizationCode
+from agentauth.oauth.parameters import Parameters
+from agentauth.oauth.pkce import check_form, matches
+from audit.actions import Action
+from audit.record import Actor, record
+from tenants.models import secret_hash
+from tenants.rls import new_id
+
+
+def prove(asked: Parameters, client: Agent) -> Authority:
+    """Bound to client, redirect URI, challenge and resource; a second use ends what the first one gave (§4.1.3)."""
+    row = find(asked.require("code"), client)
+    if row.agent_id != client.id:  # whoever presents it is not the one it was given to: nothing is said, nothing burnt
+        raise InvalidGrant("The code is not good.", reason="code_of_another_client")
+    who = {"grant_id": row.grant_id, "member_id": row.member_id}
+    if row.spent_at is not None:
+        raise InvalidGrant("The code is not good.", reason="code_reused", aftermath=lambda: _undo(row), **who)
+    if row.expires_at <= now():
+        raise InvalidGrant("The code is not good.", reason="code_expired", **who)
+    if (asked.get("redirect_uri") or row.redirect_uri) != row.redirect_uri:
+        raise InvalidGrant("redirect_uri differs.", reason="redirect_uri", aftermath=lambda: _burn(row), **who)
+    verifier = asked.get("code_verifier", "")
+    try:
+        check_form(verifier)
+    except InvalidGrant as wrong:
+        raise InvalidGrant(wrong.description, reason=wrong.reason, aftermath=lambda: _burn(row), **who) from None
+    if not matches(verifier, row.code_challenge):  # one try is all there is (RFC 7636 §7.1)
+        raise InvalidGrant("The code_verifier is wrong.", reason="pkce_wrong", aftermath=lambda: _burn(row), **who)
+    if not row.grant.is_live or not (row.grant.member and row.grant.member.is_active):
+        raise InvalidGrant("What was allowed has ended.", reason="grant_ended", **who)
+    family = Family(new_id(), row.scope, now() + timedelta(days=settings.KNOBS.refresh_token_days))
+
+    def spend(jti: UUID) -> None:
+        row.spent_at, row.access_jti, row.family = now(), jti, family.id
+        row.save(update_fields=["spent_at", "access_jti", "family"])
+
+    return Authority(
+        grant=row.grant,
+        scope=tuple(row.scope.split()),
+        spend=spend,
+        auth_time=row.auth_time,
+        family=family,
+        nonce=row.nonce,
+        openid="openid" in row.protocol_scope.split(),
+    )
+
+
+def find(code: str, client: Agent) -> AuthorizationCode:
+    """The code's row, locked: of several who present it at once, the others wait here and then see it spent."""
+    rows = AuthorizationCode.objects.filter(tenant_id=client.tenant_id, code_hash=secret_hash(code))
+    row = rows.select_for_update(of=("self",)).select_related("grant__member__user", "grant__resource").first()
+    if row is None:
+        raise InvalidGrant("The code is not good.", reason="unknown_code")
+    return row
+
+
+def _burn(row: AuthorizationCode) -> None:
+    AuthorizationCode.objects.filter(tenant_id=row.tenant_id, pk=row.pk, spent_at=None).update(spent_at=now())
+
+
+def _undo(row: AuthorizationCode) -> None:
+    """Somebody else has the code too: neither keeps what it gave."""
+    if row.access_jti is not None:
+        revoke_token(row.tenant_id, row.access_jti)
+    if row.family is not None:
+        revoke_family(row.tenant_id, row.family)
+    record(
+        Action.TOKEN_REUSED,
+        tenant_id=row.tenant_id,
+        actor=Actor("agent", str(row.agent_id)),
+        agent_id=row.agent_id,
+        member_id=row.member_id,
+        grant_id=row.grant_id,
+        resource_id=row.resource_id,
+        details={"kind": "authorization_code"},
+    )

@@ -1,0 +1,93 @@
+"""Agents that nobody here registered: "seen, not approved", capped by the tenant's ceiling, in the admins' queue."""
+
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.db.models import Max
+from django.utils.timezone import now
+
+from agentauth.agents.models import Agent
+from agentauth.oauth.client_metadata import ClientMetadata
+from agentauth.oauth.redirect_uris import shown_host
+from audit.actions import Action
+from audit.record import ANONYMOUS, record
+from tenants.models import Tenant
+from tenants.rls import new_id
+
+
+def admit(
+    tenant: Tenant, metadata: ClientMetadata, *, registration: Agent.Registration, client_id: str, ip: str, **fields: Any
+) -> Agent:
+    """A new agent with no owner and no approval. In the tenant's transaction; if another process was first, its row."""
+    agent_id = new_id()
+    number = (Agent.objects.filter(tenant=tenant).aggregate(last=Max("number"))["last"] or 0) + 1
+    agent = Agent(
+        id=agent_id,
+        tenant=tenant,
+        client_id=client_id or str(agent_id),
+        name=metadata.name,
+        kind=Agent.Kind.MCP,
+        number=number,
+        ceiling_risk=tenant.unapproved_ceiling,
+        registration=registration,
+        **metadata_fields(metadata),
+        **fields,
+    )
+    try:
+        with transaction.atomic():
+            agent.save(force_insert=True)
+    except IntegrityError:
+        return Agent.objects.get(tenant=tenant, client_id=client_id)
+    record(
+        Action.AGENT_SELF_REGISTERED,
+        tenant_id=tenant.id,
+        actor=ANONYMOUS,
+        agent_id=agent.id,
+        subject_kind="agent",
+        subject=str(agent.id),
+        ip=ip,
+        details={
+            "name": agent.name,
+            "registration": registration.value,
+            "hosts": sorted({shown_host(uri) for uri in metadata.redirect_uris})[:10],
+            "auth_method": metadata.auth_method,
+        }
+        | ({"document": client_id} if client_id else {}),
+    )
+    agent.announce()
+    return agent
+
+
+def renew(agent: Agent, metadata: ClientMetadata, **fields: Any) -> None:
+    """Take over what a client's document says now. If it became another client, its people are asked again."""
+    before = agent.client_metadata.get("identity_changed_at")
+    old = (sorted(agent.redirect_uris), agent.token_endpoint_auth_method, agent.client_metadata.get("jwks"), agent.jwks_uri)
+    changed = old != metadata.identity
+    fields |= metadata_fields(metadata)
+    mark = now().isoformat() if changed else before
+    if mark:
+        fields["client_metadata"] = fields["client_metadata"] | {"identity_changed_at": mark}
+    for name, value in fields.items():
+        setattr(agent, name, value)
+    agent.save(update_fields=list(fields))
+    if changed:
+        record(
+            Action.AGENT_CHANGED,
+            tenant_id=agent.tenant_id,
+            actor=ANONYMOUS,
+            agent_id=agent.id,
+            subject_kind="agent",
+            subject=str(agent.id),
+            details={"document": agent.client_id, "changed": "redirect addresses, keys or authentication"},
+        )
+        agent.announce()
+
+
+def metadata_fields(metadata: ClientMetadata) -> dict[str, Any]:
+    return {
+        "redirect_uris": metadata.redirect_uris,
+        "grant_types": metadata.grant_types,
+        "token_endpoint_auth_method": metadata.auth_method,
+        "jwks_uri": metadata.jwks_uri,
+        "client_metadata": metadata.echo,
+    }
