@@ -37,8 +37,9 @@ def ensure_own(superuser_dsn: str, database: str = DATABASE) -> None:
         if known is None:
             statement = "CREATE DATABASE {} OWNER {} TEMPLATE template0 ENCODING 'UTF8'"
             connection.execute(sql.SQL(statement).format(sql.Identifier(database), sql.Identifier(OWNER_ROLE)))
-    with psycopg.connect(superuser_dsn, autocommit=True, dbname=database) as connection:
-        _open_the_database(connection, database)
+        # Still under the lock: two grants at once on the same object fail.
+        with psycopg.connect(superuser_dsn, autocommit=True, dbname=database) as inside:
+            _open_the_database(inside, database)
 
 
 def ensure(owner_dsn: str, *, own_logins: bool = False) -> None:
