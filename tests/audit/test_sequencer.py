@@ -125,15 +125,23 @@ def test_a_log_that_was_tampered_with_is_not_continued_and_the_others_are(
     assert_whole(globex)
 
 
-def test_a_leader_notices_that_its_last_checkpoint_is_gone(acme: House) -> None:
+def test_a_leader_notices_that_its_log_was_rolled_back(acme: House) -> None:
+    """Back to an older head that was signed too, its leaves gone with it: only memory tells."""
     connection = sequencer.connect()
     places = sequencer.Places(sequencer._key(connection))
     for _ in range(2):
         write(acme.tenant.id, 1)
         sequencer.place(connection, places)
+    own = {"tenant": acme.tenant.id}
     as_superuser(
-        "DELETE FROM audit_checkpoint WHERE tenant_id = %s AND size = (SELECT max(size) FROM audit_checkpoint)",
-        [acme.tenant.id],
+        "DELETE FROM audit_checkpoint WHERE tenant_id = %(tenant)s"
+        " AND size = (SELECT max(size) FROM audit_checkpoint WHERE tenant_id = %(tenant)s)",
+        own,
+    )
+    as_superuser(
+        "DELETE FROM audit_leaf WHERE tenant_id = %(tenant)s"
+        " AND index = (SELECT max(index) FROM audit_leaf WHERE tenant_id = %(tenant)s)",
+        own,
     )
     write(acme.tenant.id, 1)
     assert sequencer.place(connection, places) == 0
@@ -147,6 +155,40 @@ def test_without_its_key_a_log_that_has_begun_is_not_signed_anew(acme: House, mo
     with pytest.raises(NoLogKey):
         sequencer.drain()
     assert waiting() == 1
+
+
+def test_who_does_not_lead_stands_by_and_takes_over(acme: House, caplog: pytest.LogCaptureFixture) -> None:
+    sequencer.drain()
+    params = connections["sequencer"].get_connection_params()
+    leader = psycopg.connect(host=params["host"], dbname=params["dbname"], user=params["user"], autocommit=True)
+    leader.execute("SELECT pg_advisory_lock(%s)", [sequencer._LEADER])
+    write(acme.tenant.id, 1)
+    stop, other = threading.Event(), _Aside()
+    standby, drained = threading.Thread(target=sequencer.run, args=[stop]), threading.Thread(target=other.drain)
+    with caplog.at_level("INFO", "audit.sequencer"):
+        standby.start()
+        drained.start()
+        try:
+            _until(lambda: "Standing by" in caplog.text)
+            assert (waiting(), other.done) == (1, False)
+            leader.close()
+            _until(lambda: waiting() == 0)
+        finally:
+            leader.close()
+            stop.set()
+            standby.join()
+            drained.join()
+    assert_whole(acme)
+
+
+class _Aside:
+    """`drain` in a thread of its own."""
+
+    done = False
+
+    def drain(self) -> None:
+        sequencer.drain()
+        self.done = True
 
 
 @pytest.mark.parametrize("role", ["default", "sequencer"])

@@ -34,7 +34,7 @@ def waiting() -> int:
         return found
 
 
-def as_superuser(statement: str, parameters: list[Any] | None = None) -> int:
+def as_superuser(statement: str, parameters: list[Any] | dict[str, Any] | None = None) -> int:
     """What somebody does who holds the database itself: the triggers that forbid it are off. Returns rows touched."""
     import psycopg
 
