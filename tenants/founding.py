@@ -19,14 +19,17 @@ def open_tenant(*, slug: str, name: str, owner_email: str, owner_name: str, acto
         return tenant, join(tenant, email=owner_email, name=owner_name, role=Role.OWNER, actor=actor)
 
 
-def join(tenant: Tenant, *, email: str, name: str, role: str, actor: Actor) -> Member:
-    """Make `email` a member, with the user they already are or a new one. In the tenant's transaction."""
+def join(tenant: Tenant, *, email: str, name: str, role: str, actor: Actor | None = None) -> Member:
+    """Make `email` a member, with the user they already are or a new one. Without `actor`, they came by themselves.
+
+    In the tenant's transaction.
+    """
     user = User.objects.filter(email__iexact=email).first() or User.objects.create_user(email, name=name)
     member = Member.objects.create(tenant=tenant, user=user, role=role)
     record(
         Action.MEMBER_JOINED,
         tenant_id=tenant.id,
-        actor=actor,
+        actor=actor or Actor("member", str(member.id)),
         member_id=member.id,
         subject_kind="member",
         subject=str(member.id),

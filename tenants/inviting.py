@@ -63,25 +63,24 @@ def account_of(invitation: Invitation) -> User | None:
 
 
 def accept(invitation: Invitation, *, name: str, password: str, signed_in: User | None = None) -> Member:
-    """Take the place. A new person sets name and password; one who has an account proves that it is theirs.
+    """Take the place. A new person sets name and password; one who has an account must be the one who is `signed_in`.
 
-    `signed_in` is whoever is at the browser: if it is the invited person, that is the proof. Raises ValidationError
+    A link alone never opens an account that exists: that takes its password and second factor. Raises ValidationError
     keyed by field. In the tenant's transaction.
     """
-    user = User.objects.filter(email__iexact=invitation.email).first()
-    if user is not None and user.has_usable_password() and user != signed_in:
-        if not user.is_active or not user.check_password(password):
-            raise ValidationError({"password": "This is not the password of your account."})
-    elif user is None or not user.has_usable_password():
+    account = account_of(invitation)
+    if account is None:
         _check_new(name, password)
+    elif account != signed_in or not account.is_active:
+        raise ValidationError(f"Sign in as {invitation.email} first: this address has an account.")
+    user = account or User.objects.filter(email__iexact=invitation.email).first()
     with transaction.atomic():
         tenant = invitation.tenant
         was = Member.objects.filter(tenant=tenant, user=user).first() if user else None
-        actor = Actor("anonymous", "")
         if was is not None:
             member = _bring_back(was, invitation)
         else:
-            member = join(tenant, email=invitation.email, name=name, role=invitation.role, actor=actor)
+            member = join(tenant, email=invitation.email, name=name, role=invitation.role)
         if not member.user.has_usable_password():
             member.user.name = name
             member.user.set_password(password)

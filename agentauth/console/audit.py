@@ -199,7 +199,10 @@ def _search_for(request: TenantRequest, query: str) -> HttpResponse:
 
 def _shown(query: str) -> str:
     """The query as it is run: ends of calls stay out unless they are asked for."""
-    asks = any(term.key in ("action", "outcome", "call") for term in search.parse(query))
+    asks = any(
+        term.key in ("outcome", "call") or (term.key == "action" and any("finish" in value for value in term.values))
+        for term in search.parse(query)
+    )
     return query if asks else f"{query} {ENDS}".strip()
 
 

@@ -2,6 +2,7 @@
 
 from base64 import b64decode, b64encode
 from typing import Any, ClassVar
+from urllib.parse import quote
 from uuid import UUID
 
 from django import forms
@@ -45,15 +46,6 @@ class Accept(forms.Form):
     name = forms.CharField(label="Your name", max_length=120, help_text="As others will read it.")
     password = forms.CharField(
         label="Password", widget=forms.PasswordInput, max_length=200, help_text="At least 12 characters."
-    )
-
-
-class AcceptWithAccount(forms.Form):
-    password = forms.CharField(
-        label="Password of your account",
-        widget=forms.PasswordInput,
-        max_length=200,
-        help_text="To show it is you.",
     )
 
 
@@ -172,7 +164,7 @@ def _join(request: HttpRequest, place: Tenant, invitation: Invitation) -> HttpRe
     has_account = inviting.account_of(invitation) is not None
     visitor: Any = request.user if request.user.is_authenticated else None
     known = visitor is not None and visitor.email.casefold() == invitation.email.casefold()
-    kind: type[forms.Form] = _Empty if known else AcceptWithAccount if has_account else Accept
+    kind: type[forms.Form] = _Empty if known or has_account else Accept
     form = kind(request.POST if request.method == "POST" else None)
     if request.method == "POST" and form.is_valid():
         said = {"name": form.cleaned_data.get("name", ""), "password": form.cleaned_data.get("password", "")}
@@ -186,7 +178,7 @@ def _join(request: HttpRequest, place: Tenant, invitation: Invitation) -> HttpRe
                 login(request, member.user, backend="django.contrib.auth.backends.ModelBackend")
             return HttpResponseRedirect(reverse("home", args=[place.slug]), status=303)
     page = {"place": place, "invitation": invitation, "form": form, "has_account": has_account, "known": known}
-    page["words"] = ROLE_WORDS[invitation.role]
+    page |= {"words": ROLE_WORDS[invitation.role], "sign_in": f"/account/login/?next={quote(request.path)}"}
     return render(request, "console/members/join.html", page, status=422 if form.errors else 200)
 
 

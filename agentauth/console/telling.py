@@ -222,6 +222,8 @@ def _reason(code: str) -> str:
 def _act(names: _Names, row: Event) -> Line:
     agent = names.agent(row)
     verb, what, tail = ACTS.get(row.action, (row.action.replace(".", " "), "", ""))
+    if row.action == Action.MEMBER_JOINED and row.actor == str(row.member_id):
+        verb, what = "joined", "{tenant}"
     said = _Said(names, row, agent)
     who = names.actor(row)
     own = row.actor_kind == "agent" or row.action == Action.AGENT_SELF_REGISTERED

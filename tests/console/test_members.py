@@ -41,7 +41,8 @@ def test_an_invitation_is_taken_once(django_capture_on_commit_callbacks):
     set_tenant(acme.tenant.id)
     ines = Member.objects.get(user__email="ines@acme.example")
     assert (ines.role, ines.name) == ("member", "Ines Duarte") and ines.user.check_password(PASSWORD)
-    assert acme.events("member.joined")[-1].member_id == ines.id
+    joined = acme.events("member.joined")[-1]
+    assert (joined.member_id, joined.actor) == (ines.id, str(ines.id))
     assert stranger.get("/t/acme/my/agents/").status_code == 200, "signed in"
     assert Client().get(link).status_code == 404
 
@@ -74,15 +75,22 @@ def test_a_weak_beginning_is_refused_at_the_field(said, wrong):
     assert not Member.objects.filter(user__email="ines@acme.example").exists()
 
 
-def test_somebody_with_an_account_must_prove_that_it_is_theirs():
+def test_the_link_alone_opens_no_account_that_exists():
     acme, globex = cast.acme(), cast.globex()
     gus = globex.owner.user
     gus.set_password(PASSWORD)
     gus.save()
     set_tenant(acme.tenant.id)
     link = _invite(acme, email=gus.email)
-    assert Client().post(link, {"name": "Not Gus", "password": "another-long-one-8"}).status_code == 422
-    assert Client().post(link, {"password": PASSWORD}).status_code == 303
+    for said in ({}, {"name": "Not Gus", "password": PASSWORD}):
+        stranger = Client()
+        assert stranger.post(link, said).status_code == 422
+        assert stranger.get("/t/acme/my/agents/").status_code == 302, "not signed in"
+    assert cast.signed_in(acme.members["matt"]).post(link, {"password": PASSWORD}).status_code == 422
+    assert f"/account/login/?next={link}" in Client().get(link).content.decode()
+    assert cast.signed_in(globex.owner).post(link).status_code == 303
+    set_tenant(acme.tenant.id)
+    assert Member.objects.get(user=gus, tenant=acme.tenant).role == "member"
     gus.refresh_from_db()
     assert gus.name == "Gus Hahn" and gus.check_password(PASSWORD)
 
