@@ -99,7 +99,7 @@ def test_rubbish_in_the_queue_is_thrown_out_and_holds_up_nobody(acme: House) -> 
     "harm",
     [
         "UPDATE audit_checkpoint SET root = sha256('x') WHERE tenant_id = %s",
-        "UPDATE audit_checkpoint SET frontier = sha256('x') WHERE tenant_id = %s",
+        "UPDATE audit_checkpoint SET frontier = set_byte(frontier, 0, get_byte(frontier, 0) # 1) WHERE tenant_id = %s",
         "UPDATE audit_checkpoint SET note = replace(note, 'A', 'B') WHERE tenant_id = %s",
         "UPDATE audit_checkpoint SET size = size + 1 WHERE tenant_id = %s",
         "UPDATE audit_leaf SET index = index + 1000 WHERE tenant_id = %s",
