@@ -10,6 +10,7 @@ from django.contrib import messages
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.shortcuts import render
+from django.urls import reverse
 from django.views.decorators.http import require_http_methods
 
 from audit.actions import Action
@@ -37,6 +38,20 @@ class ClosedSignUp(DefaultAccountAdapter):  # type: ignore[misc]  # allauth ship
                     member_id=member.id,
                     ip=request.META.get("REMOTE_ADDR", ""),
                 )
+
+    def get_reset_password_from_key_url(self, key: str) -> str:
+        """Our own address, never the Host header of whoever asked: the mail goes to somebody else."""
+        uid, _, rest = key.partition("-")
+        path = reverse("account_reset_password_from_key", kwargs={"uidb36": uid, "key": rest})
+        return f"{settings.KNOBS.base_url}{path}"
+
+    def format_email_subject(self, subject: str) -> str:
+        return subject
+
+    def send_mail(self, template_prefix: str, email: str, context: dict[str, Any]) -> None:
+        """Addresses that nobody signs in with get no mail: strangers type them."""
+        if template_prefix != "account/email/unknown_account":
+            super().send_mail(template_prefix, email, context)
 
     def add_message(self, request: HttpRequest, level: int, *args: Any, **kwargs: Any) -> None:
         """Only what needs somebody: that signing in worked is seen without a sentence."""

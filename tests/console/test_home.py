@@ -60,12 +60,20 @@ def test_numbers_equal_the_lists_behind_them():
     assert (six.calls, six.refused, six.asked) == (3, 1, 0)
 
 
-def test_yesterdays_calls_are_not_todays():
+@pytest.mark.parametrize("minutes", [5, 45, 200])
+def test_yesterdays_calls_are_not_todays(monkeypatch, minutes):
+    """Also just after midnight, and in hours that are kept counted."""
     acme = cast.acme()
     agent = cast.assistant(acme)
     grant = cast.matts_grant(acme, agent)
-    a_call(acme, agent, grant, at=now().replace(hour=0, minute=0, second=0) - timedelta(seconds=1))
-    assert answers.today(acme.tenant) == {}
+    midnight = now().replace(hour=0, minute=0, second=0, microsecond=0)
+    monkeypatch.setattr(answers, "now", lambda: midnight + timedelta(minutes=minutes))
+    a_call(acme, agent, grant, at=midnight - timedelta(minutes=2))
+    a_call(acme, agent, grant, at=midnight + timedelta(minutes=1))
+    assert answers.today(acme.tenant)[agent.id].total() == 1
+    a_call(acme, agent, grant, at=midnight + timedelta(minutes=minutes - 1))
+    assert answers.today(acme.tenant)[agent.id].total() == 2
+    assert answers.today(acme.tenant, [agent])[agent.id].total() == 2
 
 
 def test_those_who_need_someone_come_first():

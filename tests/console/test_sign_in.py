@@ -104,3 +104,30 @@ def test_the_appearance_is_kept_and_leads_back_only_to_our_own_pages():
     assert b'data-theme="dark"' in browser.get("/account/login/").content
     elsewhere = browser.post("/appearance/", {"theme": "dark", "next": "https://evil.example/"})
     assert elsewhere.headers["Location"] == "/"
+
+
+def test_a_forgotten_password_is_replaced_by_a_link_to_our_own_address(mailoutbox):
+    acme = cast.acme()
+    with_password(acme.owner)
+    asked = Client().post(
+        "/account/password/reset/", {"email": "ada@acme.example"}, headers={"host": "evil.example"}, follow=True
+    )
+    assert b"Look into your mail" in asked.content
+    (mail,) = mailoutbox
+    assert "evil.example" not in f"{mail.subject} {mail.body}" and "testserver" not in mail.body
+    (address,) = re.findall(r"https?://\S+", mail.body)
+    assert address.startswith("http://localhost:8000/account/password/reset/key/")
+    path = address.removeprefix("http://localhost:8000")
+    browser = Client()
+    form = browser.get(path, follow=True)
+    new = {"password1": "entirely another phrase", "password2": "entirely another phrase"}
+    assert browser.post(form.redirect_chain[-1][0], new).status_code == 302
+    acme.owner.user.refresh_from_db()
+    assert acme.owner.user.check_password("entirely another phrase")
+    assert b"used up" in Client().get(path, follow=True).content
+
+
+def test_a_stranger_cannot_have_mail_sent_to_just_anybody(mailoutbox):
+    cast.acme()
+    asked = Client().post("/account/password/reset/", {"email": "zoe@elsewhere.example"}, follow=True)
+    assert b"Look into your mail" in asked.content and mailoutbox == []
