@@ -26,7 +26,7 @@ def official(request: pytest.FixtureRequest) -> Iterator[str]:
     """A server made with the official SDK, with its own idea of answering."""
     server = MCPServer("notes")
 
-    @server.tool(description="All notes.", annotations=ToolAnnotations(readOnlyHint=True))
+    @server.tool(description="All notes.", annotations=ToolAnnotations(read_only_hint=True))
     def list_notes() -> str:
         return "none"
 
