@@ -37,7 +37,8 @@ _DESTROYING = _list(
 _GRAVE = _list(
     "payment payments payout payouts transfer transfers invoice invoices refund refunds admin admins permission "
     "permissions role roles policy policies account accounts billing bank wire payroll salary finance firewall "
-    "production prod database command commands script sql code"
+    "production prod database command commands script sql code "
+    "batch bulk graphql rpc proxy webhook webhooks"  # one call that stands for any other, or reaches any address
 )
 _SECRET = _list(
     "secret secrets credential credentials password passwords passwd token tokens key keys apikey apikeys env "

@@ -34,6 +34,7 @@ def tool(name: str, read_only: bool | None = None, destructive: bool | None = No
         (call("POST /repos/{r}/issues"), "issues:add", "Add an issue", "change"),
         (call("DELETE /rooms/{room}"), "rooms:delete", "Delete a room", "dangerous"),
         (call("POST /payments"), "payments:add", "Add a payment", "dangerous"),
+        (call("POST /v1/batch"), "batch:add", "Add a batch", "dangerous"),
         (call("GET /payments"), "payments:read", "See payments", "read"),
         (call("GET /secrets/{name}"), "secrets:read", "See secrets", "dangerous"),
         (call("GET /users/{id}/delete"), "users:delete", "Delete a user", "dangerous"),
