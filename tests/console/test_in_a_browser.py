@@ -115,6 +115,39 @@ def test_an_agent_is_stopped_without_javascript(chromium, live_server, scene):
         assert Agent.objects.get(id=scene.agent.id).state == "suspended"
 
 
+def test_a_passkey_signs_in_alone_and_follows_a_password(chromium, live_server, scene):
+    base = live_server.url.replace("127.0.0.1", "localhost")  # a passkey belongs to a name, not to a number
+    page = signed_in(chromium, base)
+    devices = page.context.new_cdp_session(page)
+    devices.send("WebAuthn.enable")
+    device = {"protocol": "ctap2", "transport": "internal", "hasResidentKey": True, "hasUserVerification": True}
+    device |= {"isUserVerified": True, "automaticPresenceSimulation": True}
+    devices.send("WebAuthn.addVirtualAuthenticator", {"options": device})
+    page.goto(f"{base}/account/2fa/webauthn/add/")
+    if "reauthenticate" in page.url:
+        page.fill("#id_password", PASSWORD)
+        page.click("button.main")
+    page.fill("#id_name", "My laptop")
+    page.check("#id_passwordless")
+    page.click("#mfa_webauthn_add")
+    page.wait_for_url(re.compile("/account/2fa/(?!webauthn/add)"))
+    page.goto(f"{base}/account/logout/")
+    page.click("main button.main")
+    page.wait_for_url(re.compile("/account/login/"))
+    page.click("#passkey_login")
+    page.wait_for_url(re.compile("/t/acme/$"))
+    page.goto(f"{base}/account/2fa/webauthn/")
+    assert "My laptop" in page.locator("main").inner_text()
+    page.goto(f"{base}/account/logout/")
+    page.click("main button.main")
+    page.fill("#id_login", "ada@acme.example")
+    page.fill("#id_password", PASSWORD)
+    page.click("button.main")
+    page.wait_for_url(re.compile("/account/2fa/authenticate/"))
+    page.click("#mfa_webauthn_authenticate")
+    page.wait_for_url(re.compile("/t/acme/$"))
+
+
 def test_no_page_breaks_its_policy_or_shuts_somebody_out(chromium, live_server, scene):
     """axe: WCAG 2.2 A and AA and its best practices; at desk and phone, by day and night; nothing scrolls sideways."""
     base, axe, found = live_server.url, Axe(), []
