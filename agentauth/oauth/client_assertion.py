@@ -2,17 +2,27 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import jwt
 
 from agentauth.oauth.errors import InvalidClient
+
+if TYPE_CHECKING:
+    from jwt.types import Options
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 ALGORITHMS = ("ES256", "EdDSA", "PS256", "RS256")
 _LONGEST = 3600  # seconds an assertion may be valid: what is longer is a password
 _LEEWAY = 30  # seconds
 _MAY_STAND_IN_HEADER = {"alg", "kid", "typ", "x5t", "x5t#S256"}
+_TIMES_AND_NAMES_BELOW: "Options" = {
+    "verify_exp": False,
+    "verify_nbf": False,
+    "verify_iat": False,
+    "verify_aud": False,
+    "verify_iss": False,
+}
 _ALGORITHMS_OF_KEY = {"EC": {"ES256"}, "OKP": {"EdDSA"}, "RSA": {"PS256", "RS256"}}
 
 
@@ -37,7 +47,7 @@ def claimed_client(assertion: str) -> str:
 
 
 def header_kid(assertion: str) -> str | None:
-    """The key it names, or None. Refuses headers that bring a key along or want what we do not know (RFC 7515 §4.1.11)."""
+    """The key it names, or None. Refuses headers that bring a key along or want what we do not know (RFC 7515 §4.1)."""
     try:
         header = jwt.get_unverified_header(assertion)
     except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
@@ -65,12 +75,13 @@ def verify(
     named = [aud] if isinstance(aud, str) else aud
     if not isinstance(named, list) or len(named) != 1 or named[0] not in tuple(audiences):
         raise InvalidClient("The client assertion is for somebody else.", reason="assertion_audience")
-    expires, issued, begins = (claims.get(name) for name in ("exp", "iat", "nbf"))
+    expires: Any = claims.get("exp")
     if not _is_time(expires) or expires <= now - _LEEWAY:
         raise InvalidClient("The client assertion has expired.", reason="assertion_expired")
     if expires > now + _LONGEST + _LEEWAY:
         raise InvalidClient("The client assertion lives too long.", reason="assertion_too_long")
-    if any(at is not None and (not _is_time(at) or at > now + _LEEWAY) for at in (issued, begins)):
+    begins = [claims[name] for name in ("iat", "nbf") if name in claims]
+    if any(not _is_time(at) or at > now + _LEEWAY for at in begins):
         raise InvalidClient("The client assertion is from the future.", reason="assertion_early")
     jti = claims.get("jti")
     if not isinstance(jti, str) or not 0 < len(jti) <= 255:
@@ -89,7 +100,7 @@ def _signed_by_one(assertion: str, keys: list[Mapping[str, Any]]) -> dict[str, A
                 assertion,
                 key,
                 algorithms=[alg],
-                options={name: False for name in ("verify_exp", "verify_nbf", "verify_iat", "verify_aud", "verify_iss")},
+                options=_TIMES_AND_NAMES_BELOW,
             )
         except (jwt.PyJWTError, ValueError, TypeError):
             continue
@@ -97,5 +108,5 @@ def _signed_by_one(assertion: str, keys: list[Mapping[str, Any]]) -> dict[str, A
     raise InvalidClient("The client assertion is not signed by a key of this client.", reason="assertion_signature")
 
 
-def _is_time(value: Any) -> bool:
+def _is_time(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e11

@@ -56,7 +56,11 @@ def authenticate_client(call: Call, asked: Parameters) -> Agent:
 def read_credentials(asked: Parameters, authorization: str) -> Presented:
     """RFC 6749 §2.3: the client MUST NOT use more than one way. Basic may or may not be percent-encoded (§2.3.1)."""
     in_body = asked.get("client_id", "")
-    ways = [bool(authorization), "client_secret" in asked, "client_assertion" in asked or "client_assertion_type" in asked]
+    ways = [
+        bool(authorization),
+        "client_secret" in asked,
+        "client_assertion" in asked or "client_assertion_type" in asked,
+    ]
     if sum(ways) > 1:
         raise InvalidRequest("Authenticate in one way only.", reason="two_authentications")
     if authorization:
@@ -111,7 +115,9 @@ def _prove(call: Call, client: Agent, credentials: list[Credential], shown: Pres
 
 def _prove_by_key(call: Call, client: Agent, credentials: list[Credential], assertion: str) -> None:
     kid = header_kid(assertion)
-    keys: list[Mapping[str, Any]] = [c.public_jwk for c in credentials if c.kind == Credential.Kind.KEY and c.public_jwk]
+    keys: list[Mapping[str, Any]] = [
+        c.public_jwk for c in credentials if c.kind == Credential.Kind.KEY and c.public_jwk
+    ]
     keys += (client.client_metadata.get("jwks") or {}).get("keys", [])
     if client.jwks_uri:
         keys += keys_at(client.jwks_uri, wanted=kid)

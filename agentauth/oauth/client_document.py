@@ -1,4 +1,4 @@
-"""Client ID Metadata Documents (draft-ietf-oauth-client-id-metadata-document-02): the client_id is a URL that says who."""
+"""Client ID Metadata Documents (draft-ietf-oauth-client-id-metadata-document-02): client_id is the URL of one."""
 
 import re
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""Clients' published keys (`jwks_uri`): fetched through the guarded fetcher, kept while fresh, the last good copy longer."""
+"""Clients' published keys (`jwks_uri`): fetched by the guarded fetcher, kept while fresh, the last good copy longer."""
 
 import threading
 import time

@@ -5,8 +5,8 @@ from typing import Any
 
 from agentauth.keys.addresses import issuer
 from agentauth.keys.signing import jwks as public_key_set
-from agentauth.oauth.door import open_document
 from agentauth.oauth.client_assertion import ALGORITHMS
+from agentauth.oauth.door import open_document
 from agentauth.oauth.grants import GRANT_TYPES
 from tenants.models import Tenant
 from tenants.rls import in_tenant

@@ -72,7 +72,9 @@ def oauth_endpoint(*, refused: Action = Action.TOKEN_REFUSED, cors: bool = True)
             if request.method == "OPTIONS" and cors:
                 return HttpResponse(status=204, headers=PREFLIGHT)
             if request.method != "POST":
-                return respond(Answer(InvalidRequest("Use POST.").document(), 405, {"Allow": "POST, OPTIONS"}), cors=cors)
+                return respond(
+                    Answer(InvalidRequest("Use POST.").document(), 405, {"Allow": "POST, OPTIONS"}), cors=cors
+                )
             call = Call(tenant=here, ip=caller(request))
             call.content_type = request.headers.get("Content-Type", "")
             call.authorization = request.headers.get("Authorization", "")
@@ -100,7 +102,9 @@ def open_document(document: Callable[[Tenant], Mapping[str, Any]]) -> View:
         if here is None:
             return respond(_no_such_issuer(), cors=True)
         if request.method not in ("GET", "HEAD"):
-            return respond(Answer(InvalidRequest("Use GET.").document(), 405, {"Allow": "GET, HEAD, OPTIONS"}), cors=True)
+            return respond(
+                Answer(InvalidRequest("Use GET.").document(), 405, {"Allow": "GET, HEAD, OPTIONS"}), cors=True
+            )
         return respond(Answer(document(here), headers={"Cache-Control": "public, max-age=60"}), cors=True)
 
     return view
@@ -142,7 +146,7 @@ def refuse(call: Call, error: OAuthError, action: Action) -> Answer:
 
 def record_refusal(call: Call, error: OAuthError, action: Action) -> None:
     """In the tenant's transaction. Says why in our words and never holds what was presented."""
-    agent_id = error.agent_id or (call.client.id if call.client else None)
+    agent_id = call.client.id if call.client else None
     record(
         Action.CLIENT_REFUSED if isinstance(error, InvalidClient) else action,
         tenant_id=call.tenant.id,

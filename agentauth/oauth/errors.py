@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import ClassVar
 from uuid import UUID
 
+from agentauth.grants.models import Grant
+
 
 class OAuthError(Exception):
     """A refusal with the RFC's own code. A raise rolls back; what must stay behind it is done by `aftermath`.
@@ -23,17 +25,15 @@ class OAuthError(Exception):
         description: str = "",
         *,
         reason: str = "",
-        agent_id: UUID | None = None,
-        grant_id: UUID | None = None,
+        grant: Grant | None = None,
         member_id: UUID | None = None,
         aftermath: Callable[[], None] | None = None,
     ) -> None:
         super().__init__(description)
         self.description = description
         self.reason = reason or self.code
-        self.agent_id = agent_id
-        self.grant_id = grant_id
-        self.member_id = member_id
+        self.grant_id = grant.id if grant else None
+        self.member_id = grant.member_id if grant else member_id
         self.aftermath = aftermath
 
     def document(self) -> dict[str, str]:

@@ -26,7 +26,7 @@ def revoke_family(tenant_id: UUID, family: UUID) -> int:
     rows = RefreshToken.objects.filter(tenant_id=tenant_id, family=family)
     alive = at - timedelta(seconds=settings.KNOBS.access_token_seconds)
     for jti in rows.filter(created_at__gt=alive, access_jti__isnull=False).values_list("access_jti", flat=True):
-        revoke_token(tenant_id, jti)
+        revoke_token(tenant_id, str(jti))
     return rows.filter(revoked_at=None).update(revoked_at=at)
 
 

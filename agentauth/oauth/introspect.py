@@ -1,4 +1,4 @@
-"""Token introspection (RFC 7662): a confidential client learns about the tokens it was issued, and about no others (§4)."""
+"""Token introspection (RFC 7662): a client that proves itself learns about its own tokens, and about no others."""
 
 from typing import Any
 

@@ -11,7 +11,7 @@ from tenants.rls import TenantForeignKey, TenantOwned
 
 
 class AuthorizationCode(TenantOwned):
-    """RFC 6749 §4.1.2, RFC 7636: bound to client, redirect URI, challenge, resource and grant; spent once, under a lock."""
+    """RFC 6749 §4.1.2, RFC 7636: bound to client, redirect URI, challenge, resource, grant; spent once under a lock."""
 
     code_hash = models.BinaryField(max_length=32)
     agent = TenantForeignKey(Agent, models.CASCADE, related_name="+")
@@ -32,11 +32,7 @@ class AuthorizationCode(TenantOwned):
     protocol_scope = models.CharField(max_length=60, blank=True, default="")
 
     class Meta:
-        constraints = [
-            models.UniqueConstraint(
-                fields=["tenant", "code_hash"], name="one_code_per_hash"
-            )
-        ]
+        constraints = [models.UniqueConstraint(fields=["tenant", "code_hash"], name="one_code_per_hash")]
         indexes = [models.Index(fields=["expires_at"])]
 
 
@@ -58,11 +54,7 @@ class RefreshToken(TenantOwned):
     access_jti = models.UUIDField(null=True)  # of the access token issued with it
 
     class Meta:
-        constraints = [
-            models.UniqueConstraint(
-                fields=["tenant", "token_hash"], name="one_refresh_token_per_hash"
-            )
-        ]
+        constraints = [models.UniqueConstraint(fields=["tenant", "token_hash"], name="one_refresh_token_per_hash")]
         indexes = [
             models.Index(fields=["tenant", "family"]),
             models.Index(fields=["tenant", "grant"]),
@@ -70,16 +62,12 @@ class RefreshToken(TenantOwned):
 
 
 class SpentOnce(TenantOwned):
-    """What was used and must not be again until it expires anyway: assertion ids, consent forms. The kind is in the key."""
+    """What was used and must not be again until it expires: assertion ids, consent forms. The kind is in the key."""
 
     kind = models.CharField(max_length=20)
     value_hash = models.BinaryField(max_length=32)
     expires_at = models.DateTimeField()
 
     class Meta:
-        constraints = [
-            models.UniqueConstraint(
-                fields=["tenant", "kind", "value_hash"], name="spent_only_once"
-            )
-        ]
+        constraints = [models.UniqueConstraint(fields=["tenant", "kind", "value_hash"], name="spent_only_once")]
         indexes = [models.Index(fields=["expires_at"])]

@@ -12,7 +12,7 @@ from agentauth.keys.addresses import issuer
 from agentauth.keys.signing import public_keys
 from tenants.models import Revocation, Tenant
 
-_NEEDED = ["exp", "iat", "iss", "sub", "aud", "jti", "client_id"]
+_NEEDED = ["exp", "iat", "iss", "sub", "aud", "jti", "client_id", "grant_id"]
 
 
 def read_own_token(tenant: Tenant, presented: str) -> dict[str, Any] | None:
@@ -37,7 +37,7 @@ def read_own_token(tenant: Tenant, presented: str) -> dict[str, Any] | None:
 
 
 def is_void(tenant: Tenant, claims: dict[str, Any]) -> bool:
-    """Was the tenant, person, agent, grant or the token itself revoked at or after its `iat`, or has the grant ended?"""
+    """Was the tenant, person, agent, grant or the token itself revoked at or after `iat`, or has the grant ended?"""
     issued = datetime.fromtimestamp(int(claims["iat"]), UTC)
     agent_id = str((claims.get("act") or {}).get("sub") or claims["sub"])
     kind = Revocation.Kind
@@ -51,6 +51,6 @@ def is_void(tenant: Tenant, claims: dict[str, Any]) -> bool:
     standing = Revocation.objects.filter(named, tenant=tenant, at__gte=issued)
     if standing.filter(Q(lifted_at=None) | Q(lifted_at__gte=issued)).exists():
         return True
-    grant = Grant.objects.filter(tenant=tenant, pk=claims.get("grant_id")).first()
+    grant = Grant.objects.filter(tenant=tenant, pk=claims["grant_id"]).first()
     agent = Agent.objects.filter(tenant=tenant, pk=agent_id).first()
     return grant is None or not grant.is_live or agent is None or not agent.is_active

@@ -3,7 +3,14 @@
 from collections.abc import Iterator, Mapping
 from urllib.parse import parse_qsl
 
-from agentauth.oauth.errors import InvalidRequest, InvalidScope, InvalidTarget, OAuthError, RequestTooLarge, UnsupportedMediaType
+from agentauth.oauth.errors import (
+    InvalidRequest,
+    InvalidScope,
+    InvalidTarget,
+    OAuthError,
+    RequestTooLarge,
+    UnsupportedMediaType,
+)
 
 MAX_BODY = 64 * 1024
 _MAX_FIELDS = 64
@@ -82,7 +89,7 @@ def from_form(body: bytes, content_type: str) -> Parameters:
 
 
 def from_query(query: str) -> Parameters:
-    """A query string, or a body that is written like one. What is wrong with it is in `flaws`, for who can answer it."""
+    """A query string, or a body written like one. What is wrong with it is in `flaws`, for who can answer it."""
     if len(query) > MAX_BODY:
         raise RequestTooLarge("The request is too large.", reason="body_too_large")
     try:

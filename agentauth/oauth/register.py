@@ -1,4 +1,4 @@
-"""Dynamic client registration (RFC 7591): a client introduces itself, once per connection, to be capped and looked at."""
+"""Dynamic client registration (RFC 7591): a client introduces itself, to be capped and looked at."""
 
 import secrets
 from datetime import timedelta

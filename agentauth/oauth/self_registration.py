@@ -16,7 +16,13 @@ from tenants.rls import new_id
 
 
 def admit(
-    tenant: Tenant, metadata: ClientMetadata, *, registration: Agent.Registration, client_id: str, ip: str, **fields: Any
+    tenant: Tenant,
+    metadata: ClientMetadata,
+    *,
+    registration: Agent.Registration,
+    client_id: str,
+    ip: str,
+    **fields: Any,
 ) -> Agent:
     """A new agent with no owner and no approval. In the tenant's transaction; if another process was first, its row."""
     agent_id = new_id()
@@ -61,7 +67,12 @@ def admit(
 def renew(agent: Agent, metadata: ClientMetadata, **fields: Any) -> None:
     """Take over what a client's document says now. If it became another client, its people are asked again."""
     before = agent.client_metadata.get("identity_changed_at")
-    old = (sorted(agent.redirect_uris), agent.token_endpoint_auth_method, agent.client_metadata.get("jwks"), agent.jwks_uri)
+    old = (
+        sorted(agent.redirect_uris),
+        agent.token_endpoint_auth_method,
+        agent.client_metadata.get("jwks"),
+        agent.jwks_uri,
+    )
     changed = old != metadata.identity
     fields |= metadata_fields(metadata)
     mark = now().isoformat() if changed else before

@@ -20,4 +20,4 @@ def spend_once(tenant_id: UUID, kind: str, value_hash: bytes, expires_at: dateti
     """
     with connection.cursor() as cursor:
         cursor.execute(_INSERT, [new_id(), tenant_id, kind, value_hash, expires_at])
-        return cursor.rowcount == 1
+        return bool(cursor.rowcount == 1)

@@ -55,19 +55,20 @@ def token(call: Call) -> Answer:
 
 
 def narrow(authority: Authority, asked: Parameters, client: Agent, call: Call) -> Authority:
-    """Only less than was proven, and only what grant, ceiling and the person's rights allow now (RFC 6749 §6, RFC 8707)."""
+    """Only less than was proven, and only what grant, ceiling and person's rights allow now (RFC 6749 §6, RFC 8707)."""
     grant = authority.grant
-    who = {"grant_id": grant.id, "member_id": grant.member_id}
     if asked.resource and asked.resource != audience(call.tenant, grant.resource):
-        raise InvalidTarget("The token can only be for the resource that was consented.", reason="other_resource", **who)
+        raise InvalidTarget(
+            "The token can only be for the resource that was consented.", reason="other_resource", grant=grant
+        )
     granted = set(grant.permissions.exclude(mode="never").values_list("scope__name", flat=True))
     possible = {scope.name for scope in offerable(client, grant.resource, grant.member)} & granted
     names = [name for name in scope_names(asked.get("scope", "")) if name not in PROTOCOL_SCOPES]
     if not set(names) <= set(authority.scope):
-        raise InvalidScope("More was asked for than was granted.", reason="scope_grows", **who)
+        raise InvalidScope("More was asked for than was granted.", reason="scope_grows", grant=grant)
     left = tuple(name for name in authority.scope if name in possible and (not names or name in names))
     if not left:
-        raise InvalidGrant("Nothing of what was granted is allowed now.", reason="nothing_left", **who)
+        raise InvalidGrant("Nothing of what was granted is allowed now.", reason="nothing_left", grant=grant)
     return replace(authority, scope=left)
 
 

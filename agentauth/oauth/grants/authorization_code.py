@@ -24,22 +24,17 @@ def prove(asked: Parameters, client: Agent) -> Authority:
     row = find(asked.require("code"), client)
     if row.agent_id != client.id:  # whoever presents it is not the one it was given to: nothing is said, nothing burnt
         raise InvalidGrant("The code is not good.", reason="code_of_another_client")
-    who = {"grant_id": row.grant_id, "member_id": row.member_id}
     if row.spent_at is not None:
-        raise InvalidGrant("The code is not good.", reason="code_reused", aftermath=lambda: _undo(row), **who)
+        raise InvalidGrant("The code is not good.", reason="code_reused", aftermath=lambda: _undo(row), grant=row.grant)
     if row.expires_at <= now():
-        raise InvalidGrant("The code is not good.", reason="code_expired", **who)
-    if (asked.get("redirect_uri") or row.redirect_uri) != row.redirect_uri:
-        raise InvalidGrant("redirect_uri differs.", reason="redirect_uri", aftermath=lambda: _burn(row), **who)
-    verifier = asked.get("code_verifier", "")
+        raise InvalidGrant("The code is not good.", reason="code_expired", grant=row.grant)
     try:
-        check_form(verifier)
-    except InvalidGrant as wrong:
-        raise InvalidGrant(wrong.description, reason=wrong.reason, aftermath=lambda: _burn(row), **who) from None
-    if not matches(verifier, row.code_challenge):  # one try is all there is (RFC 7636 §7.1)
-        raise InvalidGrant("The code_verifier is wrong.", reason="pkce_wrong", aftermath=lambda: _burn(row), **who)
+        _require_same_browser(asked, row)
+    except InvalidGrant as wrong:  # one try is all there is (RFC 7636 §7.1)
+        wrong.aftermath, wrong.grant_id, wrong.member_id = (lambda: _burn(row)), row.grant_id, row.member_id
+        raise
     if not row.grant.is_live or not (row.grant.member and row.grant.member.is_active):
-        raise InvalidGrant("What was allowed has ended.", reason="grant_ended", **who)
+        raise InvalidGrant("What was allowed has ended.", reason="grant_ended", grant=row.grant)
     family = Family(new_id(), row.scope, now() + timedelta(days=settings.KNOBS.refresh_token_days))
 
     def spend(jti: UUID) -> None:
@@ -55,6 +50,16 @@ def prove(asked: Parameters, client: Agent) -> Authority:
         nonce=row.nonce,
         openid="openid" in row.protocol_scope.split(),
     )
+
+
+def _require_same_browser(asked: Parameters, row: AuthorizationCode) -> None:
+    """Whoever redeems the code is who began it: same redirect URI, if one is named, and the verifier (RFC 7636 §4.6)."""
+    if asked.get("redirect_uri", row.redirect_uri) != row.redirect_uri:
+        raise InvalidGrant("The redirect_uri differs.", reason="redirect_uri_differs")
+    verifier = asked.get("code_verifier", "")
+    check_form(verifier)
+    if not matches(verifier, row.code_challenge):
+        raise InvalidGrant("The code_verifier is wrong.", reason="pkce_wrong")
 
 
 def find(code: str, client: Agent) -> AuthorizationCode:

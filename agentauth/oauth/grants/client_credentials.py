@@ -4,7 +4,7 @@ from uuid import UUID
 
 from agentauth.agents.models import Agent
 from agentauth.grants.granting import live_grant
-from agentauth.oauth.errors import AccessDenied, UnauthorizedClient
+from agentauth.oauth.errors import UnauthorizedClient
 from agentauth.oauth.grants.authority import Authority
 from agentauth.oauth.parameters import Parameters, scope_names
 from agentauth.oauth.target import find_target, granted_to_itself
@@ -17,7 +17,7 @@ def prove(asked: Parameters, client: Agent) -> Authority:
     resource = only or find_target(client.tenant, asked.resource, scope_names(asked.get("scope", "")), client)
     grant = live_grant(client, resource, None)
     if grant is None:
-        raise AccessDenied("No admin has granted this agent anything there for itself.", reason="no_grant")
+        raise UnauthorizedClient("No admin has granted this agent anything there for itself.", reason="no_grant")
     names = grant.permissions.exclude(mode="never").values_list("scope__name", flat=True)
 
     def spend(jti: UUID) -> None:

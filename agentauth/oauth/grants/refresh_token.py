@@ -19,17 +19,16 @@ def prove(asked: Parameters, client: Agent) -> Authority:
     row = find(asked.require("refresh_token"), client)
     if row.agent_id != client.id:
         raise InvalidGrant("The refresh token is not good.", reason="refresh_token_of_another_client")
-    who = {"grant_id": row.grant_id, "member_id": row.grant.member_id}
     if row.revoked_at is not None:
-        raise InvalidGrant("The refresh token is not good.", reason="refresh_token_revoked", **who)
+        raise InvalidGrant("The refresh token is not good.", reason="refresh_token_revoked", grant=row.grant)
     if row.spent_at is not None:
-        raise InvalidGrant(
-            "The refresh token is not good.", reason="refresh_token_reused", aftermath=lambda: _end_family(row), **who
-        )
+        reused = InvalidGrant("The refresh token is not good.", reason="refresh_token_reused", grant=row.grant)
+        reused.aftermath = lambda: _end_family(row)
+        raise reused
     if min(row.expires_at, row.family_expires_at) <= now():
-        raise InvalidGrant("The refresh token is not good.", reason="refresh_token_expired", **who)
+        raise InvalidGrant("The refresh token is not good.", reason="refresh_token_expired", grant=row.grant)
     if not row.grant.is_live or not (row.grant.member and row.grant.member.is_active):
-        raise InvalidGrant("What was allowed has ended.", reason="grant_ended", **who)
+        raise InvalidGrant("What was allowed has ended.", reason="grant_ended", grant=row.grant)
 
     def spend(jti: UUID) -> None:
         row.spent_at = now()

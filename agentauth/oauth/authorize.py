@@ -1,0 +1,176 @@
+"""Authorization endpoint (OAuth 2.1 §3.1, §4.1): a client sends its person here to be allowed something."""
+
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import render
+from django.views.decorators.cache import never_cache
+from django.views.decorators.csrf import csrf_exempt
+
+from agentauth.agents.models import Agent
+from agentauth.grants.granting import live_grant
+from agentauth.grants.models import Grant
+from agentauth.oauth.authorization_request import (
+    AuthorizationRequest,
+    answer_address,
+    error_address,
+    offered,
+    read_request,
+    resource_of,
+    settle_destination,
+)
+from agentauth.oauth.client_document import client_of_document, looks_like_document, needs_reading
+from agentauth.oauth.codes import write_code
+from agentauth.oauth.consent import show_consent
+from agentauth.oauth.door import Call, caller, read_body, record_refusal
+from agentauth.oauth.errors import ConsentRequired, InvalidClient, LoginRequired, OAuthError
+from agentauth.oauth.pages import WITHOUT_SCRIPT, refused, seen
+from agentauth.oauth.parameters import Parameters, from_form, from_query
+from agentauth.oauth.redirect_uris import shown_host
+from agentauth.oauth.session import must_sign_in_again, signed_in_at, to_sign_in, to_sign_in_again
+from agentauth.resources.models import Scope
+from audit.actions import Action
+from tenants.access import require_tenant
+from tenants.models import Member, Tenant, User
+from tenants.rls import in_tenant
+
+
+@csrf_exempt  # a POST only becomes a GET; nothing is done for it
+@never_cache
+def authorize(request: HttpRequest, tenant: str) -> HttpResponse:
+    here = require_tenant(tenant)
+    if request.method == "POST":
+        return _as_get(request)
+    if request.method not in ("GET", "HEAD"):
+        return HttpResponse(status=405, headers={"Allow": "GET, HEAD, POST"})
+    call = Call(tenant=here, ip=caller(request))
+    user = request.user if isinstance(request.user, User) else None
+    try:
+        asked = from_query(request.META.get("QUERY_STRING", ""))
+        client = _client(asked, call, user)
+        if client is None:
+            return to_sign_in(request)
+        call.client = client
+        to = settle_destination(asked, client)
+    except OAuthError as error:
+        with in_tenant(here.id):
+            record_refusal(call, error, Action.AUTHORIZATION_REFUSED)
+        return refused(request, here, error)
+    try:
+        with in_tenant(here.id):
+            wanted = read_request(asked, to, client, here)
+        return _answer(request, call, client, wanted, user)
+    except OAuthError as error:
+        with in_tenant(here.id):
+            record_refusal(call, error, Action.AUTHORIZATION_REFUSED)
+        return _leave(request, error_address(to, here, error), client)
+
+
+def _answer(
+    request: HttpRequest, call: Call, client: Agent, asked: AuthorizationRequest, user: User | None
+) -> HttpResponse:
+    """Sign in, ask, or go straight back. `prompt=none` shows nothing (OpenID Connect Core §3.1.2.1)."""
+    silent = "none" in asked.prompt
+    if user is None or not user.is_active:
+        if silent:
+            raise LoginRequired("Nobody has signed in here.")
+        return to_sign_in(request)
+    if must_sign_in_again(request, user, prompt_login="login" in asked.prompt, max_age=asked.max_age):
+        if silent:
+            raise LoginRequired("The sign-in is too old.")
+        return to_sign_in_again(request, user)
+    with in_tenant(call.tenant.id):
+        member = _member(call.tenant, user)
+        if member is None:
+            if silent:
+                raise LoginRequired("Nobody of this organisation has signed in here.")
+            return _stranger(request, call.tenant)
+        resource = resource_of(asked, call.tenant)
+        scopes = offered(asked, client, resource, member)
+        grant = live_grant(client, resource, member)
+        another = bool(asked.login_hint) and asked.login_hint.lower() not in (user.email.lower(), str(member.id))
+        if grant is not None and not another and _is_covered(asked, client, scopes, grant):
+            code = write_code(asked, grant, auth_time=signed_in_at(request, user))
+            return _leave(request, answer_address(asked.to, call.tenant, [("code", code)]), client)
+        if silent:
+            raise (
+                LoginRequired("Somebody else has signed in here.")
+                if another
+                else ConsentRequired("Nobody was asked yet.")
+            )
+        return show_consent(request, call.tenant, member=member, client=client, asked=asked, scopes=scopes, grant=grant)
+
+
+def _is_covered(asked: AuthorizationRequest, client: Agent, scopes: list[Scope], grant: Grant) -> bool:
+    """Was all of this said yes or never to before, to this very client? Anything that grew is asked about again."""
+    if {"consent", "select_account"} & set(asked.prompt):
+        return False
+    said: dict[Any, str] = dict(grant.permissions.values_list("scope_id", "mode"))
+    if all(mode == "never" for mode in said.values()):
+        return False
+    changed = client.client_metadata.get("identity_changed_at")
+    if isinstance(changed, str) and changed > grant.given_at.isoformat():
+        return False
+    # Everybody knows the client_id of a public document, and any program can wait on this computer: nothing proves
+    # that it is the same one, so the person says so each time (RFC 8252 §8.6)
+    shared = client.registration == Agent.Registration.DOCUMENT and client.token_endpoint_auth_method == "none"
+    if shared and not asked.to.redirect_uri.startswith("https://"):
+        return False
+    return not asked.scope or all(scope.id in said for scope in scopes)
+
+
+def _client(asked: Parameters, call: Call, user: User | None) -> Agent | None:
+    """Who asks. None: their document must be read first, and we go out for nobody who has not signed in."""
+    if "client_id" in asked.flaws:
+        raise asked.flaws["client_id"]
+    client_id = asked.require("client_id")
+    with in_tenant(call.tenant.id):
+        known = Agent.objects.filter(tenant=call.tenant, client_id=client_id).first()
+        inside = user is not None and _member(call.tenant, user) is not None
+    if not looks_like_document(client_id):
+        if known is None:
+            raise InvalidClient("The client is not known.", reason="unknown_client")
+        return known
+    if known is None and not call.tenant.open_registration:
+        raise InvalidClient("This organisation registers its clients itself.", reason="registration_closed")
+    if not needs_reading(known):
+        return known
+    if not inside:
+        return known if user is not None else None
+    return client_of_document(call.tenant, client_id, known, ip=call.ip)
+
+
+def _member(tenant: Tenant, user: User) -> Member | None:
+    found = Member.objects.select_related("user").filter(tenant=tenant, user=user, deactivated_at=None)
+    return found.first() if user.is_active else None
+
+
+def _as_get(request: HttpRequest) -> HttpResponse:
+    """OpenID Connect Core §3.1.2.1 wants POST too: the browser comes again by GET, then with its cookie."""
+    try:
+        asked = from_form(read_body(request), request.headers.get("Content-Type", ""))
+    except OAuthError as error:
+        return HttpResponse(error.description, status=error.status, content_type="text/plain")
+    pairs = [*asked.items(), *(("resource", url) for url in asked.resources)]
+    return HttpResponseRedirect(f"{request.path}?{urlencode(pairs)}", status=303)
+
+
+def _leave(request: HttpRequest, url: str, client: Agent) -> HttpResponse:
+    """Back to the client. After our own sign-in form by way of a page, since a browser holds that form's policy
+    (`form-action`) against every redirect that follows it."""
+    came_from = urlsplit(request.headers.get("Referer", ""))
+    if came_from.netloc == request.get_host() and came_from.path.startswith("/account/"):
+        page = render(request, "oauth/onward.html", {"url": url, "client": client, "host": shown_host(url)})
+        page["Refresh"] = f"0;url={url}"
+        page["Content-Security-Policy"] = WITHOUT_SCRIPT
+        return page
+    return seen(url)
+
+
+def _stranger(request: HttpRequest, tenant: Tenant) -> HttpResponse:
+    if not isinstance(request.user, User):
+        raise Http404
+    page = render(request, "oauth/stranger.html", {"organisation": tenant, "who": request.user}, status=403)
+    page["Content-Security-Policy"] = WITHOUT_SCRIPT
+    return page

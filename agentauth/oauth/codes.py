@@ -1,0 +1,36 @@
+"""Authorization codes: 256 random bits, kept as a hash, good once and for a minute (OAuth 2.1 §4.1.2)."""
+
+import secrets
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.utils.timezone import now
+
+from agentauth.grants.models import Grant
+from agentauth.oauth.authorization_request import AuthorizationRequest
+from agentauth.oauth.models import AuthorizationCode
+from tenants.models import secret_hash
+
+
+def write_code(asked: AuthorizationRequest, grant: Grant, *, auth_time: datetime) -> str:
+    """A code for what the grant allows of what was asked. In the tenant's transaction."""
+    assert grant.member_id is not None
+    names = grant.permissions.exclude(mode="never").order_by("scope__name").values_list("scope__name", flat=True)
+    code = secrets.token_urlsafe(32)
+    AuthorizationCode.objects.create(
+        tenant_id=grant.tenant_id,
+        code_hash=secret_hash(code),
+        agent_id=grant.agent_id,
+        grant=grant,
+        member_id=grant.member_id,
+        resource_id=grant.resource_id,
+        redirect_uri=asked.to.redirect_uri,
+        redirect_uri_given=asked.to.redirect_uri_given,
+        code_challenge=asked.code_challenge,
+        scope=" ".join(name for name in names if not asked.scope or name in asked.scope),
+        protocol_scope=" ".join(asked.protocol_scope)[:60],
+        nonce=asked.nonce,
+        auth_time=auth_time,
+        expires_at=now() + timedelta(seconds=settings.KNOBS.code_seconds),
+    )
+    return code
