@@ -78,7 +78,7 @@ def test_the_auditor_orders_watches_and_fetches_evidence_that_verifies(tmp_path)
     fetched = cora.get(f"{job}bundle.zip")
     assert fetched["Content-Type"] == "application/zip" and "attachment" in fetched["Content-Disposition"]
     bundle = tmp_path / "bundle.zip"
-    bundle.write_bytes(b"".join(fetched.streaming_content))
+    bundle.write_bytes(b"".join(fetched))
     assert verify(bundle).ok
     with in_tenant(acme.tenant.id):
         assert [event.actor for event in acme.events("export.requested")] == [str(acme.members["cora"].id)]

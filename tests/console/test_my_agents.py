@@ -110,6 +110,7 @@ def test_the_notice_counts_streams_as_they_end():
     matt.post(f"{MINE}{grant.id}/revoke/")
     set_tenant(acme.tenant.id)
     ended_at = Grant.objects.get(id=grant.id).ended_at
+    assert ended_at is not None
     record(Action.CALL_FINISHED, tenant_id=acme.tenant.id, actor=Actor("agent", str(agent.id)), agent_id=agent.id,
            member_id=grant.member_id, grant_id=grant.id, outcome="revoked",
            at=ended_at + timedelta(milliseconds=400))  # fmt: skip
