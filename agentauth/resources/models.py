@@ -1,7 +1,5 @@
 """Resource, Scope, Operation and the operator's catalogue."""
 
-from typing import TYPE_CHECKING
-
 from django.core.validators import RegexValidator
 from django.db import models
 from django.utils.timezone import now
@@ -9,9 +7,6 @@ from django.utils.timezone import now
 from agentauth.agents.models import Agent
 from tenants.models import Member
 from tenants.rls import TenantForeignKey, TenantOwned, new_id
-
-if TYPE_CHECKING:
-    from django.db.models.manager import RelatedManager
 
 RESOURCE_SLUG = RegexValidator(r"^[a-z0-9][a-z0-9-]{0,38}\Z", "Use small letters, digits and hyphens, 39 at most.")
 SCOPE_NAME = RegexValidator(r"^[a-zA-Z0-9_.:/-]{1,80}\Z", "Use letters, digits and _ . : / -")
@@ -73,9 +68,6 @@ class Resource(TenantOwned):
     created_by = TenantForeignKey(Member, models.PROTECT, related_name="+", null=True)
     published_at = models.DateTimeField(null=True, blank=True)
     retired_at = models.DateTimeField(null=True, blank=True)
-
-    scopes: "RelatedManager[Scope]"
-    operations: "RelatedManager[Operation]"
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["tenant", "slug"], name="one_resource_per_slug")]
