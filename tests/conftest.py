@@ -10,7 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID
 
+import hypothesis
 import pytest
+
+# How long an example takes says something about the machine, nothing about the promise.
+hypothesis.settings.register_profile("agentauth", deadline=None)
+hypothesis.settings.load_profile("agentauth")
 
 _AN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
