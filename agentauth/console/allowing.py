@@ -41,6 +41,10 @@ class Group:
     offers: list[Offer] = field(default_factory=list)
 
 
+def mildest_first(scopes: Iterable[Scope]) -> list[Scope]:
+    return sorted(scopes, key=lambda scope: (RISK_ORDER.index(scope.risk), scope.name))
+
+
 def groups(scopes: Iterable[Scope], typed: QueryDict | None) -> list[Group]:
     """The form's groups, calm first. Dangerous scopes start unticked and have no "Always"."""
     found: dict[str, Group] = {}

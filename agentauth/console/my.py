@@ -17,7 +17,16 @@ from django.utils.timezone import now
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from agentauth.agents.models import Agent, WrongState
-from agentauth.console.allowing import UNTIL, groups, narrow_rows, narrower, read_permissions, read_until, shorter
+from agentauth.console.allowing import (
+    UNTIL,
+    groups,
+    mildest_first,
+    narrow_rows,
+    narrower,
+    read_permissions,
+    read_until,
+    shorter,
+)
 from agentauth.console.cards import DID, cards
 from agentauth.console.telling import Line, tell
 from agentauth.console.templatetags.look import day
@@ -190,7 +199,7 @@ def give_grant(request: TenantRequest) -> HttpResponse:
     resource = _find(_resources(request), asked.get("resource", ""))
     if resource is None:
         places = [(place, offerable(agent, place, request.member)) for place in _resources(request).order_by("name")]
-        page = {"agent": agent, "places": [(place, scopes) for place, scopes in places if scopes]}
+        page = {"agent": agent, "places": [(place, mildest_first(scopes)) for place, scopes in places if scopes]}
         return render(request, "console/my/give_resource.html", page)
     return _give(request, agent, resource)
 
