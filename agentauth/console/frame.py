@@ -1,7 +1,6 @@
 """The frame around every page: where you are, where you may go, what waits for you, how far the record is signed."""
 
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import wraps
 from typing import Any
 
@@ -14,7 +13,7 @@ from django.utils.timezone import now
 from django.views.decorators.http import require_POST
 
 from agentauth.grants.models import Approval
-from audit.models import Checkpoint
+from audit.proof import Health, intact
 from tenants.access import View, memberships
 from tenants.models import Member, Tenant, User
 from tenants.rls import in_tenant
@@ -34,14 +33,6 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
-class Seal:
-    """How far the record is signed."""
-
-    size: int
-    at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
 class Frame:
     theme: str
     path: str
@@ -51,7 +42,7 @@ class Frame:
     places: list[Link] = field(default_factory=list)
     nav: list[Link] = field(default_factory=list)
     own: list[Link] = field(default_factory=list)
-    seal: Seal | None = None
+    record: Health | None = None
     themes: tuple[tuple[str, str], ...] = THEMES
 
     @property
@@ -97,10 +88,9 @@ def _inside(request: HttpRequest, plain: Frame, tenant: Tenant, member: Member, 
         )
         for place in memberships(member.user)
     ]
-    head = Checkpoint.objects.filter(tenant=tenant).order_by("-size").values_list("size", "at").first()
     return Frame(
         plain.theme, plain.path, member.user, tenant, member, places, _nav(request, tenant, member), own,
-        Seal(*head) if head else Seal(0, None),
+        intact(tenant),
     )  # fmt: skip
 
 
