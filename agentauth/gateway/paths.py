@@ -53,6 +53,10 @@ def read_query(raw: bytes) -> str:
 def _segment(piece: bytes, *, may_be_empty: bool) -> str:
     if not piece and not may_be_empty:
         raise BadPath("The path has an empty segment (//).")
+    if b"%" not in piece:  # plain ASCII, whose characters were all looked at: only its meaning is left
+        if piece in (b".", b".."):
+            raise BadPath("The path has a dot segment.")
+        return piece.decode("ascii")
     text = bytearray()
     at = 0
     while at < len(piece):

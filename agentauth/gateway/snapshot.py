@@ -84,12 +84,19 @@ class Agent:
     valid_until: datetime | None
     ceiling_risk: str
     ceiling: frozenset[UUID] | None
+    _told: dict[UUID, tuple[Resource, AgentFacts]] = field(default_factory=dict)
 
     def facts_for(self, resource: Resource) -> AgentFacts:
+        """What `policy` must know of it at this resource. Kept, until either is read again."""
+        kept = self._told.get(resource.id)
+        if kept is not None and kept[0] is resource:
+            return kept[1]
         names = None
         if self.ceiling is not None:
             names = frozenset(resource.scope_names[one] for one in self.ceiling if one in resource.scope_names)
-        return AgentFacts(self.state, self.valid_until, self.ceiling_risk, names)
+        facts = AgentFacts(self.state, self.valid_until, self.ceiling_risk, names)
+        self._told[resource.id] = (resource, facts)
+        return facts
 
 
 @dataclass(slots=True)
