@@ -201,4 +201,12 @@ def test_words_are_searched_for_as_they_are(office: cast.House) -> None:
     """Neither a wildcard nor SQL: what a person types is text."""
     for hostile in ("'; DROP TABLE audit_event; --", "%", "_", "\\", "%s", "{0}", "e.id"):
         search.search(office.tenant, f'"{hostile}" operation:"{hostile}*" ip:"{hostile}*"')
-    assert found(office, '"roo_s"') == []
+    for wildcard in ("roo_s", "%", "GET%rooms"):
+        assert found(office, f'"{wildcard}"') == []
+
+
+def test_what_says_nothing_about_an_agent_is_not_excluded_with_one(office: cast.House) -> None:
+    everything = search.count(office.tenant)
+    crawlers = search.count(office.tenant, "agent:crawl")
+    assert 0 < crawlers < everything
+    assert search.count(office.tenant, "-agent:crawl") == everything - crawlers

@@ -130,7 +130,7 @@ def test_a_job_goes_on_where_its_worker_was_killed(acme: House, small_slices: No
     for _ in range(slices):
         dead.write_slice()
     with dead.files.data.open("ab") as data:
-        data.write(b"what was written but not noted")
+        data.write(b"what was written but not noted\n" * 10_000)
     assert not running.run_export(export.id, acme.tenant.id), "its heart was beating a moment ago"
     change(export, heartbeat_at=now() - running.STALE * 2)
     assert running.run_export(export.id, acme.tenant.id)
@@ -140,6 +140,31 @@ def test_a_job_goes_on_where_its_worker_was_killed(acme: House, small_slices: No
         dead.write_slice()
     with pytest.raises(running.NotOurs):
         dead.finish()
+
+
+def test_a_worker_that_comes_back_from_the_dead_writes_nothing_more(acme: House, small_slices: None) -> None:
+    write(acme.tenant.id, 40)
+    export = order(acme)
+    sequencer.drain()
+    dead = running._claim(export.id, acme.tenant.id)
+    assert dead is not None
+    dead.measure()
+    dead.write_slice()
+    change(export, heartbeat_at=now() - running.STALE * 2)
+    alive = running._claim(export.id, acme.tenant.id)
+    assert alive is not None
+    alive.measure()
+    alive.write_slice()
+    before = alive.files.data.read_bytes()
+    for act in (dead.write_slice, dead.finish, dead.measure):
+        with pytest.raises(running.NotOurs):
+            act()
+    dead.fail("too late")
+    assert alive.files.data.read_bytes() == before
+    while alive.write_slice():
+        pass
+    alive.finish()
+    assert verify(bundle_of(export)).ok
 
 
 def test_a_job_whose_files_are_gone_begins_again(acme: House, small_slices: None) -> None:
