@@ -51,7 +51,7 @@ class RequestTooLarge(OAuthError):
 
 
 class UnsupportedMediaType(OAuthError):
-    status = 415
+    """RFC 6749 §5.2: 400, like every malformed request."""
 
 
 class InvalidClient(OAuthError):

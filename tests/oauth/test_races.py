@@ -1,0 +1,163 @@
+"""Single-use things under many callers at once, over real connections: never two successes, no orphan, never a 500.
+
+Each race also runs with its lock taken out, and must then be seen to fail: a race that cannot fail proves nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+from unittest import mock
+
+import pytest
+from django.db import connections
+
+from agentauth.oauth import families
+from agentauth.oauth.grants import authorization_code, refresh_token
+from agentauth.oauth.models import AuthorizationCode, RefreshToken
+from agentauth.oauth.own_token import read_own_token
+from tenants.models import secret_hash
+from tenants.rls import in_tenant
+from tests.cast import events_of
+from tests.oauth.browser import Flow, form_of
+
+CALLERS = 12
+
+
+def together(act: Callable[[], Any], callers: int = CALLERS) -> list[Any]:
+    """The answers of `callers` threads that all begin at the same moment."""
+    barrier, answers = threading.Barrier(callers), []
+
+    def run() -> None:
+        try:
+            barrier.wait()
+            answers.append(act())
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=run) for _ in range(callers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return answers
+
+
+def statuses(answers: list[Any]) -> Counter[int]:
+    return Counter(answer.status_code for answer in answers)
+
+
+def live_tokens(flow: Flow, answers: list[Any]) -> int:
+    """How many of the tokens that were handed out still count."""
+    given = [answer.json() for answer in answers if answer.status_code == 200]
+    with in_tenant(flow.house.tenant.id):
+        access = [read_own_token(flow.house.tenant, tokens["access_token"]) is not None for tokens in given]
+        rows = RefreshToken.objects.filter(spent_at=None, revoked_at=None).count()
+    return sum(access) + rows
+
+
+def race_codes(flow: Flow, rounds: int) -> tuple[Counter[int], int]:
+    seen: Counter[int] = Counter()
+    most = 0
+    for _ in range(rounds):
+        code = flow.code()
+        answers = together(lambda code=code: flow.redeem(code))  # type: ignore[misc]
+        counted = statuses(answers)
+        seen += counted
+        most = max(most, counted[200])
+        assert live_tokens(flow, answers) == 0  # all but one came second, so nobody keeps anything
+    return seen, most
+
+
+def race_refreshes(flow: Flow, rounds: int) -> tuple[Counter[int], int]:
+    seen: Counter[int] = Counter()
+    most = 0
+    for _ in range(rounds):
+        token = flow.tokens()["refresh_token"]
+        answers = together(lambda token=token: flow.refresh(token))  # type: ignore[misc]
+        counted = statuses(answers)
+        seen += counted
+        most = max(most, counted[200])
+        assert live_tokens(flow, answers) == 0
+    return seen, most
+
+
+def test_a_code_has_one_winner_who_keeps_nothing_once_others_came(public: Flow) -> None:
+    seen, most = race_codes(public, 10)
+    assert most == 1 and set(seen) == {200, 400}
+    assert len(events_of(public.house.tenant.id, "token.issued")) == 10
+
+
+def test_a_refresh_token_has_one_winner_and_its_family_ends(public: Flow) -> None:
+    seen, most = race_refreshes(public, 10)
+    assert most == 1 and set(seen) == {200, 400}
+
+
+def test_a_question_has_one_answer(public: Flow) -> None:
+    for _ in range(3):
+        form = form_of(public.authorize(prompt="consent")) | {"answer": "allow"}
+        cookies = public.browser.cookies
+
+        def answer(form: Any = form, cookies: Any = cookies) -> Any:
+            from django.test import Client
+
+            browser = Client()
+            browser.cookies = cookies
+            return browser.post(public.path("consent"), form)
+
+        counted = statuses(together(answer))
+        assert counted[303] == 1 and set(counted) == {303, 400}
+
+
+def test_an_ended_family_has_no_orphan(public: Flow) -> None:
+    """Rotation and the end of the family at once: whoever is first, no token is alive afterwards."""
+    for _ in range(10):
+        token = public.tokens()["refresh_token"]
+        with in_tenant(public.house.tenant.id):
+            family = RefreshToken.objects.get(token_hash=secret_hash(token)).family
+        turn = iter([True, False] * CALLERS)
+        lock = threading.Lock()
+
+        def act(token: str = token, family: Any = family, turn: Any = turn) -> Any:
+            with lock:
+                ends = next(turn)
+            if not ends:
+                return public.refresh(token)
+            with in_tenant(public.house.tenant.id):
+                families.revoke_family(public.house.tenant.id, family)
+            return None
+
+        together(act, 4)
+        with in_tenant(public.house.tenant.id):
+            assert not RefreshToken.objects.filter(family=family, revoked_at=None, spent_at=None).exists()
+
+
+# Mutants
+
+
+def _slow_unlocked_code(code: str, client: Any) -> AuthorizationCode:
+    rows = AuthorizationCode.objects.filter(
+        tenant_id=client.tenant_id, code_hash=hashlib.sha256(code.encode()).digest()
+    )
+    return rows.select_related("grant__member__user", "grant__resource").get()
+
+
+def test_the_code_race_catches_a_missing_lock(public: Flow) -> None:
+    with mock.patch.object(authorization_code, "find", _slow_unlocked_code), pytest.raises(AssertionError):
+        for _ in range(20):
+            _, most = race_codes(public, 1)
+            assert most == 1
+
+
+def test_the_refresh_race_catches_a_missing_lock(public: Flow) -> None:
+    def unlocked(token: str, client: Any) -> RefreshToken:
+        rows = RefreshToken.objects.filter(tenant_id=client.tenant_id, token_hash=secret_hash(token))
+        return rows.select_related("grant__member__user", "grant__resource").get()
+
+    with mock.patch.object(refresh_token, "find", unlocked), pytest.raises(AssertionError):
+        for _ in range(20):
+            _, most = race_refreshes(public, 1)
+            assert most == 1
