@@ -115,7 +115,7 @@ def refuse(request: TenantRequest, approval_id: UUID) -> HttpResponse:
     except WrongState as wrong:
         messages.error(request, str(wrong))
         return _to(request, "question", approval.id)
-    messages.success(request, f"Refused. {approval.grant.agent.name} is told so, and nothing was sent.")
+    messages.success(request, f"Refused. Nothing was sent; {approval.grant.agent.name} is told so if it tries again.")
     return _to(request, "inbox")
 
 
