@@ -53,7 +53,7 @@ def prove(asked: Parameters, client: Agent) -> Authority:
 
 
 def _require_same_browser(asked: Parameters, row: AuthorizationCode) -> None:
-    """Whoever redeems the code is who began it: same redirect URI, if one is named, and the verifier (RFC 7636 §4.6)."""
+    """Whoever redeems the code began it: the same redirect URI, if one is named, and the verifier (RFC 7636 §4.6)."""
     if asked.get("redirect_uri", row.redirect_uri) != row.redirect_uri:
         raise InvalidGrant("The redirect_uri differs.", reason="redirect_uri_differs")
     verifier = asked.get("code_verifier", "")
