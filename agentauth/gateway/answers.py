@@ -103,6 +103,7 @@ class Refusal:
     call_id: UUID
     agent_id: UUID | None = None
     approval_id: UUID | None = None
+    resource_id: UUID | None = None
     scopes: str = ""
     protocol: str = "rest"
 
@@ -148,8 +149,8 @@ class Refusal:
             said["approval"] = str(self.approval_id)
             said["ask_at"] = f"{settings.KNOBS.base_url}/t/{self.tenant}/my/inbox/{self.approval_id}/"
         elif self.agent_id is not None and set(decision.reasons) & (_SCOPE_HELPS | _AUTHORIZE_AGAIN):
-            query = urlencode({"agent": str(self.agent_id), "resource": self.resource})
-            said["ask_at"] = f"{settings.KNOBS.base_url}/t/{self.tenant}/my/agents/give/?{query}"
+            query = urlencode({"agent": str(self.agent_id), "resource": str(self.resource_id or "")})
+            said["ask_at"] = f"{settings.KNOBS.base_url}/t/{self.tenant}/my/agents/new/?{query}"
         return said
 
     def as_problem(self) -> Answer:

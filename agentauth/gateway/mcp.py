@@ -180,12 +180,13 @@ class _Conversation:
     async def _pass(self, message: Message, intent: Intent, exchange: Callable[[Call], Any]) -> None:
         async def tell_refusal(verdict: Verdict) -> None:
             refusal = Refusal(
-                self.tenant.slug,
-                self.resource.slug,
-                verdict.decision,
-                intent.call_id,
-                self.who.agent_id,
-                verdict.approval_id,
+                tenant=self.tenant.slug,
+                resource=self.resource.slug,
+                decision=verdict.decision,
+                call_id=intent.call_id,
+                agent_id=self.who.agent_id,
+                approval_id=verdict.approval_id,
+                resource_id=self.resource.id,
                 scopes=" ".join(sorted(self.resource.scopes)),
                 protocol="mcp",
             )

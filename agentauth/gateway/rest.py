@@ -77,7 +77,13 @@ async def serve(
 
     async def tell_refusal(verdict: Verdict) -> None:
         refusal = Refusal(
-            tenant.slug, resource.slug, verdict.decision, intent.call_id, who.agent_id, verdict.approval_id
+            tenant=tenant.slug,
+            resource=resource.slug,
+            decision=verdict.decision,
+            call_id=intent.call_id,
+            agent_id=who.agent_id,
+            approval_id=verdict.approval_id,
+            resource_id=resource.id,
         )
         await request.answer(refusal.as_problem())
 

@@ -244,7 +244,8 @@ def test_a_scope_that_the_token_lacks_is_named_in_the_challenge(stage: Stage) ->
     assert 'error="insufficient_scope"' in challenge and 'scope="meeting:enter"' in challenge
     assert "resource_metadata=" in challenge
     assert answer.json()["scope"] == "meeting:enter"
-    assert answer.json()["ask_at"].startswith(f"http://localhost:8000/t/{stage.slug}/my/agents/")
+    where = f"/t/{stage.slug}/my/agents/new/?agent={stage.agent.id}&resource={stage.house.office.id}"
+    assert answer.json()["ask_at"] == f"http://localhost:8000{where}"
     the_refusal(stage, answer, "scope_missing")
 
 
