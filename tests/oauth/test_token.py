@@ -103,7 +103,7 @@ def test_a_code_of_another_tenant_is_not_good_here(flow: Flow, globex: cast.Hous
 def test_a_code_of_an_ended_grant_is_not_good(flow: Flow) -> None:
     code = flow.code()
     with in_tenant(flow.house.tenant.id):
-        grant = live_grant(flow.agent, flow.house.office, flow.house.members["matt"])  # type: ignore[arg-type]
+        grant = live_grant(flow.agent, flow.house.office, flow.house.members["matt"])
         assert grant is not None
         grant.revoke(by=flow.house.members["matt"])
     refused(flow.redeem(code), "invalid_grant")
@@ -153,7 +153,7 @@ def test_a_refresh_token_is_for_its_client_and_while_its_grant_lives(flow: Flow,
     for bad in (token[:-1], token + "A", token.swapcase(), token + "="):
         refused(flow.refresh(bad), "invalid_grant")
     with in_tenant(flow.house.tenant.id):
-        grant = live_grant(flow.agent, flow.house.office, flow.house.members["matt"])  # type: ignore[arg-type]
+        grant = live_grant(flow.agent, flow.house.office, flow.house.members["matt"])
         assert grant is not None
         grant.revoke(by=flow.house.members["matt"])
     refused(flow.refresh(token), "invalid_grant")
@@ -177,7 +177,7 @@ def by_itself(acme: cast.House) -> Flow:
         _, secret = add_secret(agent, by=acme.owner)
         give(
             agent=agent,
-            resource=acme.office,  # type: ignore[arg-type]
+            resource=acme.office,
             member=None,
             by=acme.owner,
             permissions={acme.scope("rooms:read"): "always", acme.scope("rooms:book"): "never"},
