@@ -117,7 +117,7 @@ class Migration(migrations.Migration):
                     models.ForeignKey(
                         db_index=False,
                         on_delete=django.db.models.deletion.PROTECT,
-                        related_name="members",
+                        related_name="%(class)ss",
                         to="tenants.tenant",
                     ),
                 ),
@@ -187,7 +187,7 @@ class Migration(migrations.Migration):
                     models.ForeignKey(
                         db_index=False,
                         on_delete=django.db.models.deletion.PROTECT,
-                        related_name="invitations",
+                        related_name="%(class)ss",
                         to="tenants.tenant",
                     ),
                 ),
@@ -230,7 +230,7 @@ class Migration(migrations.Migration):
                     models.ForeignKey(
                         db_index=False,
                         on_delete=django.db.models.deletion.PROTECT,
-                        related_name="revocations",
+                        related_name="%(class)ss",
                         to="tenants.tenant",
                     ),
                 ),

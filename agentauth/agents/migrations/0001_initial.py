@@ -137,7 +137,7 @@ class Migration(migrations.Migration):
                     models.ForeignKey(
                         db_index=False,
                         on_delete=django.db.models.deletion.PROTECT,
-                        related_name="agents",
+                        related_name="%(class)ss",
                         to="tenants.tenant",
                     ),
                 ),
@@ -191,7 +191,7 @@ class Migration(migrations.Migration):
                     models.ForeignKey(
                         db_index=False,
                         on_delete=django.db.models.deletion.PROTECT,
-                        related_name="credentials",
+                        related_name="%(class)ss",
                         to="tenants.tenant",
                     ),
                 ),

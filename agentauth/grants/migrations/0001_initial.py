@@ -102,7 +102,7 @@ class Migration(migrations.Migration):
                     models.ForeignKey(
                         db_index=False,
                         on_delete=django.db.models.deletion.PROTECT,
-                        related_name="grants",
+                        related_name="%(class)ss",
                         to="tenants.tenant",
                     ),
                 ),
@@ -156,7 +156,7 @@ class Migration(migrations.Migration):
                     models.ForeignKey(
                         db_index=False,
                         on_delete=django.db.models.deletion.PROTECT,
-                        related_name="approvals",
+                        related_name="%(class)ss",
                         to="tenants.tenant",
                     ),
                 ),
@@ -218,7 +218,7 @@ class Migration(migrations.Migration):
                     models.ForeignKey(
                         db_index=False,
                         on_delete=django.db.models.deletion.PROTECT,
-                        related_name="permissions",
+                        related_name="%(class)ss",
                         to="tenants.tenant",
                     ),
                 ),

@@ -39,7 +39,7 @@ class Migration(migrations.Migration):
                     models.ForeignKey(
                         db_index=False,
                         on_delete=django.db.models.deletion.PROTECT,
-                        related_name="signingkeys",
+                        related_name="%(class)ss",
                         to="tenants.tenant",
                     ),
                 ),

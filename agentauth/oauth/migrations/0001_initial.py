@@ -82,7 +82,7 @@ class Migration(migrations.Migration):
                     models.ForeignKey(
                         db_index=False,
                         on_delete=django.db.models.deletion.PROTECT,
-                        related_name="authorizationcodes",
+                        related_name="%(class)ss",
                         to="tenants.tenant",
                     ),
                 ),
@@ -145,7 +145,7 @@ class Migration(migrations.Migration):
                     models.ForeignKey(
                         db_index=False,
                         on_delete=django.db.models.deletion.PROTECT,
-                        related_name="refreshtokens",
+                        related_name="%(class)ss",
                         to="tenants.tenant",
                     ),
                 ),
@@ -189,7 +189,7 @@ class Migration(migrations.Migration):
                     models.ForeignKey(
                         db_index=False,
                         on_delete=django.db.models.deletion.PROTECT,
-                        related_name="spentonces",
+                        related_name="%(class)ss",
                         to="tenants.tenant",
                     ),
                 ),

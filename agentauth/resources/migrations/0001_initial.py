@@ -155,7 +155,7 @@ class Migration(migrations.Migration):
                     models.ForeignKey(
                         db_index=False,
                         on_delete=django.db.models.deletion.PROTECT,
-                        related_name="resources",
+                        related_name="%(class)ss",
                         to="tenants.tenant",
                     ),
                 ),
@@ -211,7 +211,7 @@ class Migration(migrations.Migration):
                     models.ForeignKey(
                         db_index=False,
                         on_delete=django.db.models.deletion.PROTECT,
-                        related_name="scopes",
+                        related_name="%(class)ss",
                         to="tenants.tenant",
                     ),
                 ),
@@ -241,7 +241,7 @@ class Migration(migrations.Migration):
                     models.ForeignKey(
                         db_index=False,
                         on_delete=django.db.models.deletion.PROTECT,
-                        related_name="operations",
+                        related_name="%(class)ss",
                         to="tenants.tenant",
                     ),
                 ),
@@ -293,7 +293,7 @@ class Migration(migrations.Migration):
                     models.ForeignKey(
                         db_index=False,
                         on_delete=django.db.models.deletion.PROTECT,
-                        related_name="ceilings",
+                        related_name="%(class)ss",
                         to="tenants.tenant",
                     ),
                 ),
