@@ -35,7 +35,8 @@ class Upstream:
         self.loop = asyncio.new_event_loop()
         self._started = threading.Event()
         self.port = 0
-        threading.Thread(target=self._run, daemon=True).start()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
         assert self._started.wait(10)
 
     @property
@@ -47,7 +48,13 @@ class Upstream:
         self.reply = hello
 
     def stop(self) -> None:
-        self.loop.call_soon_threadsafe(self.loop.stop)
+        def end() -> None:
+            for task in asyncio.all_tasks(self.loop):
+                task.cancel()
+            self.loop.call_later(0.1, self.loop.stop)
+
+        self.loop.call_soon_threadsafe(end)
+        self._thread.join(5)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)

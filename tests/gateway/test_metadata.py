@@ -1,0 +1,41 @@
+"""Protected resource metadata (RFC 9728) and health."""
+
+from __future__ import annotations
+
+from agentauth.keys.addresses import issuer, resource_url
+from agentauth.resources.models import Resource
+from tenants.notice import announce
+from tenants.rls import in_tenant
+from tests.gateway.conftest import Stage, eventually
+
+
+def test_metadata_says_whose_tokens_are_good_here(stage: Stage) -> None:
+    answer = stage.door.call("GET", f"/.well-known/oauth-protected-resource/{stage.slug}/office")
+    assert answer.status == 200
+    assert answer.json() == {
+        "resource": resource_url(stage.slug, "office"),
+        "authorization_servers": [issuer(stage.slug)],
+        "scopes_supported": ["finance:enter", "meeting:enter", "rooms:book", "rooms:read"],
+        "bearer_methods_supported": ["header"],
+        "resource_name": "Office",
+    }
+    assert answer.header("access-control-allow-origin") == "*"
+
+
+def test_metadata_of_what_is_not_published_does_not_exist(stage: Stage) -> None:
+    known = f"/.well-known/oauth-protected-resource/{stage.slug}"
+    for path in (f"{known}/nothing", f"{known}/agentauth", known, f"{known}/office/", f"{known}/office/more"):
+        assert stage.door.call("GET", path).status == 404, path
+    with in_tenant(stage.id):
+        Resource.objects.filter(pk=stage.house.office.pk).update(state="draft")
+        announce(stage.id, "config", f"resources:{stage.house.office.pk}")
+    assert eventually(lambda: stage.door.call("GET", f"{known}/office").status == 404, timeout=1)
+    assert stage.door.call("GET", stage.path("/rooms")).status == 404
+
+
+def test_health_needs_no_token_and_says_nothing_else(stage: Stage) -> None:
+    for path in ("/livez", "/readyz"):
+        answer = stage.door.call("GET", path, [("User-Agent", "kube-probe/1.30")])
+        assert (answer.status, answer.json()) == (200, {"status": "ok"})
+    answer = stage.door.call("GET", stage.path("/rooms"), [("User-Agent", "kube-probe/1.30")])
+    assert answer.status == 401
