@@ -47,16 +47,29 @@ class TestServer:
             self.cluster.ensure()
         roles.ensure_own(self.cluster.dsn())
         self._made: list[str] = []
-        self._drop_leftovers()
+        with self._template_lock():
+            self._drop_leftovers()
 
     def new_database(self, migrate: Callable[[str], None]) -> str:
         """A fresh clone of the migrated template. `migrate(name)` fills a template that is not there yet."""
         with self._template_lock():
             template = self._template(migrate)
             name = f"test_{os.getpid()}_{len(self._made)}"
-            self._run("CREATE DATABASE {} TEMPLATE {} OWNER {} STRATEGY FILE_COPY", name, template, paths.OWNER_ROLE)
+            self._clone(template, name)
         self._made.append(name)
         return name
+
+    def _clone(self, template: str, name: str) -> None:
+        """A template must have no session. On a busy machine one that has ended may take its time to be gone."""
+        for patience in reversed(range(4)):
+            try:
+                self._run(
+                    "CREATE DATABASE {} TEMPLATE {} OWNER {} STRATEGY FILE_COPY", name, template, paths.OWNER_ROLE
+                )
+                return
+            except psycopg.errors.ObjectInUse:
+                if not patience:
+                    raise
 
     def drop_database(self, name: str) -> None:
         """Drop a clone, ending whatever session is still in it."""
@@ -89,7 +102,7 @@ class TestServer:
         self.drop_database(template)  # half-made: whoever migrated it was killed
         roles.ensure_own(self.cluster.dsn(), template)
         migrate(template)
-        self._run("ALTER DATABASE {} IS_TEMPLATE true", template)
+        self._run("ALTER DATABASE {} IS_TEMPLATE true ALLOW_CONNECTIONS false", template)
         return template
 
     def _drop_leftovers(self) -> None:
