@@ -107,7 +107,7 @@ def show_consent(
             "member": member,
             "client": client,
             "resource": resource,
-            "resource_url": audience(tenant, resource),
+            "resource_url": audience(tenant, resource).split("/"),  # may break at each slash
             "groups": groups(scopes, grant, said),
             "periods": _periods(grant, said),
             "until_date": (said or {}).get("until-date", ""),
