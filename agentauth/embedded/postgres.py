@@ -194,7 +194,7 @@ class Cluster:
             except OSError:  # another process was faster
                 shutil.rmtree(half, ignore_errors=True)
             for old in copies.glob("postgres-*-*"):
-                if old != copy and old.is_dir():
+                if old != copy and old.is_dir() and not _is_run_from(old):
                     shutil.rmtree(old, ignore_errors=True)
         return copy / found.bin.parent.parent.name / "pginstall" / "bin"
 
@@ -383,6 +383,15 @@ def _version_of(folder: Path) -> float:
     """15.0 for /usr/lib/postgresql/15/bin."""
     found = re.search(r"\d+(\.\d+)?", folder.parent.name)
     return float(found[0]) if found else 0.0
+
+
+def _is_run_from(folder: Path) -> bool:
+    """Does a process run from here? A server started before an upgrade still loads libraries from its own copy."""
+    for process in Path("/proc").glob("[0-9]*/exe"):
+        with contextlib.suppress(OSError):  # gone, or not ours to look at
+            if process.readlink().is_relative_to(folder):
+                return True
+    return False
 
 
 def _is_musl() -> bool:

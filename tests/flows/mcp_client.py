@@ -1,0 +1,69 @@
+"""The official MCP client for Python, which knows nothing but the address of the server."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from urllib.parse import parse_qs, urlsplit
+
+import anyio
+import httpx2
+from mcp.client.auth import OAuthClientProvider
+from mcp.client.auth.oauth2 import AuthorizationCodeResult
+from mcp.client.client import Client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.auth import OAuthClientInformationFull, OAuthClientMetadata, OAuthToken
+from pydantic import AnyUrl
+
+from tests.flows.person import Person
+
+CALLBACK = "http://127.0.0.1:43118/callback"
+
+
+@dataclass
+class Memory:
+    """What the client keeps: its registration and its tokens."""
+
+    tokens: OAuthToken | None = None
+    client: OAuthClientInformationFull | None = None
+    asked: list[str] = field(default_factory=list)
+
+    async def get_tokens(self) -> OAuthToken | None:
+        return self.tokens
+
+    async def set_tokens(self, tokens: OAuthToken) -> None:
+        self.tokens = tokens
+
+    async def get_client_info(self) -> OAuthClientInformationFull | None:
+        return self.client
+
+    async def set_client_info(self, client_info: OAuthClientInformationFull) -> None:
+        self.client = client_info
+
+
+@asynccontextmanager
+async def mcp_client(
+    url: str, person: Person, memory: Memory, *, mode: str = "auto", press: str = "Allow", name: str = "Desk helper"
+) -> AsyncIterator[Client]:
+    """Connected, with the person answering the consent page if it comes to that."""
+    landed: list[str] = []
+
+    async def send_person(address: str) -> None:
+        memory.asked.append(address)
+        await anyio.to_thread.run_sync(lambda: person.open(address))
+        if not person.page.is_redirect:
+            await anyio.to_thread.run_sync(lambda: person.press(press))
+        landed.append(person.page.headers["location"])
+
+    async def come_back() -> AuthorizationCodeResult:
+        answer = {name: values[0] for name, values in parse_qs(urlsplit(landed[-1]).query).items()}
+        return AuthorizationCodeResult(code=answer.get("code", ""), state=answer.get("state"), iss=answer.get("iss"))
+
+    metadata = OAuthClientMetadata(
+        client_name=name, redirect_uris=[AnyUrl(CALLBACK)], token_endpoint_auth_method="none"
+    )
+    auth = OAuthClientProvider(url, metadata, memory, redirect_handler=send_person, callback_handler=come_back)
+    async with httpx2.AsyncClient(auth=auth, timeout=30) as http:
+        async with Client(streamable_http_client(url, http_client=http), mode=mode) as client:
+            yield client
