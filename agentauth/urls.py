@@ -1,4 +1,4 @@
-"""The map: each public path and the document that defines it. `console/`, `oauth/` and `api/` each list their own below."""
+"""The map: each public path. `console/`, `oauth/` and `api/` each list their own, with the document that defines it."""
 
 from django.urls import URLPattern, URLResolver, include, path
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -53,8 +54,6 @@ def everything(node: str, folder: Path) -> Iterator[str]:
 
 @contextmanager
 def _running(command: list[str], folder: Path, name: str, environ: dict[str, str] | None = None) -> Iterator[None]:
-    import os
-
     parent = os.getpid()
     with (folder / f"{name}.log").open("wb") as log:
         process = subprocess.Popen(
@@ -63,7 +62,7 @@ def _running(command: list[str], folder: Path, name: str, environ: dict[str, str
             stderr=log,
             cwd=folder,
             env={**os.environ, **(environ or {})},
-            preexec_fn=lambda: die_with_parent(parent),
+            preexec_fn=lambda: die_with_parent(parent),  # noqa: PLW1509  # one thread
         )
     try:
         yield

@@ -162,7 +162,7 @@ class Person:
         url = urljoin(str(self.page.url), button.action if button and button.action else form.action)
         filled = form.filled(answers, button)
         if (button.method if button and button.method else form.method) == "get":
-            return self._follow(self.http.get(url, params=filled))
+            return self._follow(self.http.get(url, params=httpx2.QueryParams([*filled])))
         data: dict[str, list[str]] = {}
         for name, value in filled:
             data.setdefault(name, []).append(value)
