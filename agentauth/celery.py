@@ -8,12 +8,10 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "agentauth.settings")
 
 app = Celery("agentauth")
 app.config_from_object("django.conf:settings", namespace="CELERY")
-app.autodiscover_tasks(["audit", "audit.export", "agentauth.grants"])
+app.autodiscover_tasks(["audit", "audit.export", "agentauth.grants", "agentauth.oauth"])
 app.conf.beat_schedule = {
-    "sweep-expired-grants": {
-        "task": "agentauth.grants.tasks.sweep_expired",
-        "schedule": 60.0,
-    },
+    "sweep-expired-grants": {"task": "agentauth.grants.tasks.sweep_expired", "schedule": 60.0},
+    "sweep-spent": {"task": "agentauth.oauth.tasks.sweep_spent", "schedule": 900.0},
     "close-lost-calls": {"task": "audit.tasks.close_lost_calls", "schedule": 30.0},
     # What happened while no clock was running
     "close-calls-lost-long-ago": {

@@ -51,6 +51,7 @@ class Knobs(BaseSettings):
 
     # Mail; the outbox of the console when empty
     email_url: str = ""
+    email_from: str = "AgentAuth <agentauth@localhost>"
 
     @field_validator("allowed_hosts_outbound", mode="before")
     @classmethod
@@ -242,6 +243,7 @@ MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_PASSKEY_LOGIN_ENABLED = True
 MFA_TOTP_ISSUER = "AgentAuth"
 MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = not PRODUCTION
+DEFAULT_FROM_EMAIL = SERVER_EMAIL = KNOBS.email_from
 if KNOBS.email_url:
     _mail = urlsplit(KNOBS.email_url)
     EMAIL_HOST, EMAIL_PORT = _mail.hostname or "", _mail.port or 587

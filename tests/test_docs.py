@@ -115,7 +115,7 @@ def test_the_assertion_example_accepts_ours_and_nothing_else(monkeypatch):
 
 def test_every_command_of_manage_py_exists():
     for page in PAGES:
-        for name in re.findall(r"manage\.py ([a-z_]+)", page.read_text()):
+        for name in re.findall(r"manage\.py ([a-z_-]+)", page.read_text()):
             assert name in get_commands(), (page.name, name)
 
 
