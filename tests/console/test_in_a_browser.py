@@ -64,7 +64,9 @@ def scene() -> Scene:
 
 
 def signed_in(browser: Browser, base: str, **context) -> Page:
-    page = browser.new_context(viewport={"width": 1280, "height": 900}, **context).new_page()
+    # Moving from page to page takes clicks for the time it lasts, which on a busy machine is long
+    still = {"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce"}
+    page = browser.new_context(**(still | context)).new_page()
     page.goto(f"{base}/account/login/")
     page.fill("#id_login", "ada@acme.example")
     page.fill("#id_password", PASSWORD)

@@ -154,11 +154,11 @@ def _ahead(gap: timedelta, when: datetime) -> str:
 
 @register.filter
 def took(microseconds: int | None) -> str:
-    """0.4 ms, 18 ms, 4.1 s"""
+    """0.4 ms, 18 ms, 4.1 s; number and unit stay on one line."""
     if microseconds is None:
         return ""
     ms = microseconds / 1000
-    return f"{ms:.1f} ms" if ms < 10 else f"{ms:.0f} ms" if ms < 10_000 else f"{ms / 1000:.1f} s"
+    return f"{ms:.1f}\xa0ms" if ms < 10 else f"{ms:.0f}\xa0ms" if ms < 10_000 else f"{ms / 1000:.1f}\xa0s"
 
 
 @register.simple_tag
