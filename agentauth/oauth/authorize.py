@@ -24,11 +24,13 @@ from agentauth.oauth.client_document import client_of_document, looks_like_docum
 from agentauth.oauth.codes import write_code
 from agentauth.oauth.consent import show_consent
 from agentauth.oauth.door import Call, caller, read_body, record_refusal
-from agentauth.oauth.errors import ConsentRequired, InvalidClient, LoginRequired, OAuthError
+from agentauth.oauth.errors import ConsentRequired, InvalidClient, InvalidRequestUri, LoginRequired, OAuthError
+from agentauth.oauth.models import PushedRequest
 from agentauth.oauth.pages import WITHOUT_SCRIPT, refused, seen
 from agentauth.oauth.parameters import Parameters, from_form, from_query
+from agentauth.oauth.pushed_requests import claim, is_pushed, parameters_of, spend, used_before
 from agentauth.oauth.redirect_uris import shown_host
-from agentauth.oauth.session import must_sign_in_again, signed_in_at, to_sign_in, to_sign_in_again
+from agentauth.oauth.session import browser_mark, must_sign_in_again, signed_in_at, to_sign_in, to_sign_in_again
 from agentauth.resources.models import Scope
 from audit.actions import Action
 from tenants.access import require_tenant
@@ -46,29 +48,47 @@ def authorize(request: HttpRequest, tenant: str) -> HttpResponse:
         return HttpResponse(status=405, headers={"Allow": "GET, HEAD, POST"})
     call = Call(tenant=here, ip=caller(request))
     user = request.user if isinstance(request.user, User) else None
+    pushed = None
     try:
         asked = from_query(request.META.get("QUERY_STRING", ""))
         client = _client(asked, call, user)
         if client is None:
             return to_sign_in(request)
         call.client = client
+        if is_pushed(asked):
+            with in_tenant(here.id):
+                pushed = claim(asked["request_uri"], client, browser_mark(request))
+            asked = parameters_of(pushed, beside=asked)
         to = settle_destination(asked, client)
     except OAuthError as error:
-        with in_tenant(here.id):
-            record_refusal(call, error, Action.AUTHORIZATION_REFUSED)
+        _note_refusal(call, error, pushed)
         return refused(request, here, error)
     try:
         with in_tenant(here.id):
             wanted = read_request(asked, to, client, here)
-        return _answer(request, call, client, wanted, user)
+        return _answer(request, call, client, wanted, user, pushed=pushed)
     except OAuthError as error:
-        with in_tenant(here.id):
-            record_refusal(call, error, Action.AUTHORIZATION_REFUSED)
+        first = _note_refusal(call, error, pushed)
+        if isinstance(error, InvalidRequestUri) or not first:  # whoever had its answer gets no second one
+            return refused(request, here, error if first else used_before())
         return _leave(request, error_address(to, here, error), client)
 
 
+def _note_refusal(call: Call, error: OAuthError, pushed: PushedRequest | None) -> bool:
+    """On record; and a request that was pushed has had its answer. False if it had one before."""
+    with in_tenant(call.tenant.id):
+        record_refusal(call, error, Action.AUTHORIZATION_REFUSED)
+        return spend(pushed)
+
+
 def _answer(
-    request: HttpRequest, call: Call, client: Agent, asked: AuthorizationRequest, user: User | None
+    request: HttpRequest,
+    call: Call,
+    client: Agent,
+    asked: AuthorizationRequest,
+    user: User | None,
+    *,
+    pushed: PushedRequest | None,
 ) -> HttpResponse:
     """Sign in, ask, or go straight back. `prompt=none` shows nothing (OpenID Connect Core §3.1.2.1)."""
     silent = "none" in asked.prompt
@@ -81,6 +101,8 @@ def _answer(
             raise LoginRequired("The sign-in is too old.")
         return to_sign_in_again(request, user)
     with in_tenant(call.tenant.id):
+        if not spend(pushed):
+            raise used_before()
         member = _member(call.tenant, user)
         if member is None:
             if silent:

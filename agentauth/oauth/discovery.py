@@ -22,6 +22,7 @@ def metadata(tenant: Tenant) -> Mapping[str, Any]:
     document: dict[str, Any] = {
         "issuer": here,
         "authorization_endpoint": f"{here}/oauth/authorize",
+        "pushed_authorization_request_endpoint": f"{here}/oauth/par",
         "token_endpoint": f"{here}/oauth/token",
         "jwks_uri": f"{here}/oauth/jwks.json",
         "revocation_endpoint": f"{here}/oauth/revoke",

@@ -113,6 +113,12 @@ class RequestUriNotSupported(OAuthError):
     code = "request_uri_not_supported"
 
 
+class InvalidRequestUri(OAuthError):
+    """OpenID Connect Core §3.1.2.6: told to the person, since what would say where to send it cannot be used."""
+
+    code = "invalid_request_uri"
+
+
 class UnsupportedTokenType(OAuthError):
     """RFC 7009 §2.2.1."""
 

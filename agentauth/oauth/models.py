@@ -71,3 +71,19 @@ class SpentOnce(TenantOwned):
     class Meta:
         constraints = [models.UniqueConstraint(fields=["tenant", "kind", "value_hash"], name="spent_only_once")]
         indexes = [models.Index(fields=["expires_at"])]
+
+
+class PushedRequest(TenantOwned):
+    """RFC 9126: a request that its client sent ahead. The first browser that brings its address has one answer."""
+
+    uri_hash = models.BinaryField(max_length=32)
+    agent = TenantForeignKey(Agent, models.CASCADE, related_name="+")
+    parameters = models.JSONField()  # pairs, as they came, without the client's credentials
+    browser = models.CharField(max_length=64, blank=True, default="")
+    created_at = models.DateTimeField(default=now)
+    expires_at = models.DateTimeField()
+    spent_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["tenant", "uri_hash"], name="one_pushed_request_per_hash")]
+        indexes = [models.Index(fields=["expires_at"])]

@@ -59,9 +59,9 @@ def to_sign_in_again(request: HttpRequest, user: User) -> HttpResponseRedirect:
             return _see(f"{reverse('account_reauthenticate')}?next={back}")
     except NoReverseMatch:
         pass
-    kept = request.session[_ASKED]
+    kept = {name: request.session[name] for name in (_ASKED, _BROWSER) if name in request.session}
     logout(request)
-    request.session[_ASKED] = kept
+    request.session.update(kept)
     return to_sign_in(request)
 
 

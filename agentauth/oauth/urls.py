@@ -6,6 +6,7 @@ from agentauth.oauth.authorize import authorize
 from agentauth.oauth.consent import consent
 from agentauth.oauth.discovery import jwks, metadata
 from agentauth.oauth.introspect import introspect
+from agentauth.oauth.par import par
 from agentauth.oauth.register import register
 from agentauth.oauth.revoke import revoke
 from agentauth.oauth.token import token
@@ -21,6 +22,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path(f"{_ISSUER}/oauth/jwks.json", jwks),  # RFC 7517
     path(f"{_ISSUER}/oauth/authorize", authorize, name="oauth_authorize"),  # OAuth 2.1 §3.1
     path(f"{_ISSUER}/oauth/consent", consent, name="oauth_consent"),
+    path(f"{_ISSUER}/oauth/par", par),  # RFC 9126
     path(f"{_ISSUER}/oauth/token", token),  # OAuth 2.1 §3.2
     path(f"{_ISSUER}/oauth/register", register),  # RFC 7591
     path(f"{_ISSUER}/oauth/revoke", revoke),  # RFC 7009
