@@ -21,8 +21,9 @@ from tenants.rls import new_id
 AUTH_METHODS = ("private_key_jwt", "client_secret_basic", "client_secret_post", "none")
 LIVE_CREDENTIALS = 2  # so that a change costs no downtime, and no third is forgotten
 LONGEST = timedelta(days=366)
+TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"  # RFC 8693
 GRANT_TYPES = {
-    Agent.Kind.DELEGATED: ("authorization_code", "refresh_token"),
+    Agent.Kind.DELEGATED: ("authorization_code", "refresh_token", TOKEN_EXCHANGE),
     Agent.Kind.AUTONOMOUS: ("client_credentials",),
     Agent.Kind.MCP: ("authorization_code", "refresh_token"),
 }
@@ -53,6 +54,7 @@ def register_agent(
         raise ValidationError({"valid_until": "Choose a day after today and within 366 days."})
     if owner.tenant_id != tenant.id or not owner.is_active:
         raise ValidationError({"owner": "The owner must be an active member."})
+    usual = [one for one in GRANT_TYPES[Agent.Kind(kind)] if one != TOKEN_EXCHANGE or auth_method != "none"]
     agent_id = new_id()
     number = (tenant.agents.aggregate(last=Max("number"))["last"] or 0) + 1
     agent = Agent(
@@ -69,7 +71,7 @@ def register_agent(
         approved_at=now(),
         valid_until=valid_until,
         redirect_uris=list(redirect_uris),
-        grant_types=list(grant_types) or list(GRANT_TYPES[Agent.Kind(kind)]),
+        grant_types=list(grant_types) or usual,
         token_endpoint_auth_method=auth_method,
     )
     agent.full_clean(exclude=["tenant", "owner", "created_by", "approved_by", "state_by"])

@@ -40,9 +40,9 @@ class Call:
             return any(str(agent) == subject for agent in who.chain)
         if what == "member":
             return str(who.member_id) == subject
-        if what == "grant":
-            return str(who.grant_id) == subject
-        return what == "token" and who.jti == subject
+        if what == "grant" and str(who.grant_id) == subject:
+            return True
+        return (what == "token" and who.jti == subject) or (what, subject) in who.via
 
 
 class OpenCalls:

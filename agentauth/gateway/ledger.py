@@ -98,12 +98,14 @@ class Intent:
 
     def subjects(self) -> list[str]:
         who = self.principal
-        return [str(one) for one in (self.tenant_id, who.grant_id, who.member_id, *who.chain) if one] + [who.jti]
+        found = [str(one) for one in (self.tenant_id, who.grant_id, who.member_id, *who.chain) if one]
+        return [*found, who.jti, *(subject for _, subject in who.via)]
 
     def is_revoked(self, known: dict[tuple[str, str], datetime]) -> bool:
         who = self.principal
         asked = [("tenant", str(self.tenant_id)), ("grant", str(who.grant_id)), ("token", who.jti)]
         asked += [("agent", str(agent)) for agent in who.chain]
+        asked += who.via
         if who.member_id is not None:
             asked.append(("member", str(who.member_id)))
         issued = datetime.fromtimestamp(who.issued_at, UTC)  # whole seconds: the same second counts as before

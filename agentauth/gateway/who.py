@@ -40,7 +40,10 @@ class TokenRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """What a valid token says. `chain` holds every agent in it, the one that calls first."""
+    """What a valid token says. `chain` holds every agent in it, the one that calls first.
+
+    `via` names the grants and tokens that this one was exchanged from (RFC 8693): ("grant" or "token", id).
+    """
 
     agent_id: UUID
     member_id: UUID | None
@@ -54,6 +57,7 @@ class Principal:
     chain: tuple[UUID, ...]
     kid: str
     aud: str
+    via: tuple[tuple[str, str], ...] = ()
 
     @property
     def name(self) -> str:
@@ -157,6 +161,7 @@ def _principal(claims: dict[str, Any], kid: str) -> Principal:
         chain=tuple(actors) or (subject,),
         kid=kid,
         aud=aud,
+        via=_via(claims.get("via", [])),
     )
 
 
@@ -169,6 +174,13 @@ def _actors(act: Any) -> list[UUID]:
         found.append(UUID(_text(act["sub"])))
         act = act.get("act")
     return found
+
+
+def _via(before: Any) -> tuple[tuple[str, str], ...]:
+    if not isinstance(before, list) or len(before) >= DEEPEST_CHAIN:
+        raise ValueError(before)
+    grants = [("grant", str(UUID(_text(one["grant_id"])))) for one in before]
+    return (*grants, *(("token", _text(one["jti"])) for one in before))
 
 
 def _text(value: Any) -> str:

@@ -12,7 +12,7 @@ from agentauth.keys.addresses import issuer
 from agentauth.keys.signing import public_keys
 from tenants.models import Revocation, Tenant
 
-_NEEDED = ["exp", "iat", "iss", "sub", "aud", "jti", "client_id", "grant_id"]
+_NEEDED = ["exp", "iat", "iss", "sub", "aud", "jti", "client_id", "grant_id", "scope"]
 
 
 def read_own_token(tenant: Tenant, presented: str) -> dict[str, Any] | None:
@@ -37,20 +37,36 @@ def read_own_token(tenant: Tenant, presented: str) -> dict[str, Any] | None:
 
 
 def is_void(tenant: Tenant, claims: dict[str, Any]) -> bool:
-    """Was the tenant, person, agent, grant or the token itself revoked at or after `iat`, or has the grant ended?"""
+    """Was the tenant, person, an agent, a grant or a token in its chain revoked at or after `iat`, or did one end?"""
     issued = datetime.fromtimestamp(int(claims["iat"]), UTC)
-    agent_id = str((claims.get("act") or {}).get("sub") or claims["sub"])
+    agents = set(actors_of(claims) or [str(claims["sub"])])
+    behind = tokens_behind(claims)
+    grants = {one["grant_id"] for one in behind}
     kind = Revocation.Kind
     named = (
         Q(kind=kind.TENANT, subject=str(tenant.id))
         | Q(kind=kind.MEMBER, subject=str(claims["sub"]))
-        | Q(kind=kind.AGENT, subject=agent_id)
-        | Q(kind=kind.GRANT, subject=str(claims.get("grant_id")))
-        | Q(kind=kind.TOKEN, subject=str(claims["jti"]))
+        | Q(kind=kind.AGENT, subject__in=agents)
+        | Q(kind=kind.GRANT, subject__in=grants)
+        | Q(kind=kind.TOKEN, subject__in=[one["jti"] for one in behind])
     )
     standing = Revocation.objects.filter(named, tenant=tenant, at__gte=issued)
     if standing.filter(Q(lifted_at=None) | Q(lifted_at__gte=issued)).exists():
         return True
-    grant = Grant.objects.filter(tenant=tenant, pk=claims["grant_id"]).first()
-    agent = Agent.objects.filter(tenant=tenant, pk=agent_id).first()
-    return grant is None or not grant.is_live or agent is None or not agent.is_active
+    live = sum(grant.is_live for grant in Grant.objects.filter(tenant=tenant, pk__in=grants))
+    active = sum(agent.is_active for agent in Agent.objects.filter(tenant=tenant, pk__in=agents))
+    return (live, active) != (len(grants), len(agents))
+
+
+def actors_of(claims: dict[str, Any]) -> list[str]:
+    """Every agent in `act` (RFC 8693 §4.1), the one that acts now first; none in a token of an agent for itself."""
+    found, act = [], claims.get("act")
+    while act:
+        found.append(str(act["sub"]))
+        act = act.get("act")
+    return found
+
+
+def tokens_behind(claims: dict[str, Any]) -> list[dict[str, str]]:
+    """What this token and those it was exchanged from say of themselves, the latest first."""
+    return [{name: str(claims[name]) for name in ("grant_id", "jti", "aud", "scope")}, *claims.get("via", [])]

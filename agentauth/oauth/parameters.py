@@ -15,8 +15,17 @@ from agentauth.oauth.errors import (
 MAX_BODY = 64 * 1024
 _MAX_FIELDS = 64
 _LONGEST = 2048
-_LONGER = {"client_assertion": 8192, "token": 8192, "state": 4096, "scope": 4096, "client_id": 500, "redirect_uri": 500}
-_MAY_REPEAT = "resource"
+_LONGER = {
+    "client_assertion": 8192,
+    "token": 8192,
+    "subject_token": 8192,
+    "actor_token": 8192,
+    "state": 4096,
+    "scope": 4096,
+    "client_id": 500,
+    "redirect_uri": 500,
+}
+_MAY_REPEAT = ("resource", "audience")  # RFC 8707 §2, RFC 8693 §2.1
 
 
 class Parameters(Mapping[str, str]):
@@ -28,6 +37,7 @@ class Parameters(Mapping[str, str]):
     def __init__(self, pairs: list[tuple[str, str]]) -> None:
         self._values: dict[str, str] = {}
         self.resources: list[str] = []
+        self.audiences: list[str] = []
         self.flaws: dict[str, OAuthError] = {}
         seen: set[str] = set()
         for name, value in pairs:
@@ -35,8 +45,9 @@ class Parameters(Mapping[str, str]):
                 self._flaw(name, "is too long", "parameter_too_long")
             elif "\0" in value or "\0" in name:
                 self._flaw(name, "is not text", "not_text")
-            elif name == _MAY_REPEAT:
-                self.resources += [value] if value else []
+            elif name in _MAY_REPEAT:
+                found = self.resources if name == "resource" else self.audiences
+                found += [value] if value else []
             elif name in seen:  # RFC 6749 §3.1: MUST NOT be included more than once
                 self._flaw(name, "came twice", "repeated_parameter")
             elif value and name not in self.flaws:

@@ -28,7 +28,9 @@ from agentauth.oauth.errors import (
 )
 from agentauth.oauth.grants import GRANT_TYPES
 from agentauth.oauth.grants.authority import Authority
+from agentauth.oauth.grants.token_exchange import ACCESS_TOKEN_TYPE
 from agentauth.oauth.models import RefreshToken
+from agentauth.oauth.own_token import actors_of
 from agentauth.oauth.parameters import Parameters, from_form, scope_names
 from agentauth.oauth.target import audience
 from audit.actions import Action
@@ -79,6 +81,8 @@ def issue(authority: Authority, client: Agent, call: Call) -> dict[str, Any]:
     ends = [at + settings.KNOBS.access_token_seconds, int(grant.expires_at.timestamp())]
     if client.valid_until is not None:
         ends.append(int(client.valid_until.timestamp()))
+    if authority.delegation is not None:
+        ends.append(authority.delegation.expires)
     expires = min(ends)
     claims = access_claims(authority, client, call, jti=jti, iat=at, exp=expires)
     try:
@@ -88,6 +92,8 @@ def issue(authority: Authority, client: Agent, call: Call) -> dict[str, Any]:
             "expires_in": expires - at,
             "scope": claims["scope"],
         }
+        if authority.delegation is not None:
+            answer["issued_token_type"] = ACCESS_TOKEN_TYPE  # RFC 8693 §2.2.1
         if authority.openid:
             answer["id_token"] = sign(tenant.id, _id_claims(authority, client, call, at), "JWT")
     except (NoSigningKey, RingError):
@@ -109,7 +115,8 @@ def issue(authority: Authority, client: Agent, call: Call) -> dict[str, Any]:
             "scope": claims["scope"],
             "expires": datetime.fromtimestamp(expires, UTC).isoformat(),
             "grant_type": call.grant_type,
-        },
+        }
+        | ({"chain": actors_of(claims), "via": claims["via"]} if authority.delegation else {}),
     )
     return answer
 
@@ -130,6 +137,9 @@ def access_claims(authority: Authority, client: Agent, call: Call, *, jti: UUID,
     }
     if grant.member_id:
         claims["act"] = {"sub": str(client.id)}
+    if authority.delegation is not None:  # §4.1: the outermost actor is the current one
+        claims["act"]["act"] = authority.delegation.act
+        claims["via"] = authority.delegation.via
     if authority.auth_time is not None:
         claims["auth_time"] = int(authority.auth_time.timestamp())
     return claims

@@ -3,11 +3,13 @@
 Adding one here is all it takes for it to be accepted, and advertised.
 """
 
-from agentauth.oauth.grants import authorization_code, client_credentials, refresh_token
+from agentauth.oauth.grants import authorization_code, client_credentials, device_code, refresh_token, token_exchange
 from agentauth.oauth.grants.authority import Prove
 
 GRANT_TYPES: dict[str, Prove] = {
     "authorization_code": authorization_code.prove,
     "refresh_token": refresh_token.prove,
     "client_credentials": client_credentials.prove,
+    device_code.GRANT_TYPE: device_code.prove,
+    token_exchange.GRANT_TYPE: token_exchange.prove,
 }

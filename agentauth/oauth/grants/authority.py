@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from agentauth.agents.models import Agent
@@ -23,6 +24,15 @@ class Family:
 
 
 @dataclass(frozen=True, slots=True)
+class Delegation:
+    """What a token comes from that was exchanged for another (RFC 8693): its actors, what stood behind it, its end."""
+
+    act: dict[str, Any]  # of the subject token: the actors before this one, the latest outermost (§4.1)
+    via: list[dict[str, str]]  # each token before this one: when it or its grant ends, so does what came of it
+    expires: int  # of the subject token, seconds since 1970
+
+
+@dataclass(frozen=True, slots=True)
 class Authority:
     """Proven, not yet used. `scope` are names, still to be cut by what the grant and the ceiling allow now."""
 
@@ -33,6 +43,7 @@ class Authority:
     family: Family | None = None
     nonce: str = ""
     openid: bool = False
+    delegation: Delegation | None = None
 
 
 # In the tenant's transaction, under a row lock. Raises OAuthError; what a refusal leaves behind is its aftermath
