@@ -1,0 +1,1 @@
+"""Kits that can be pointed at any issuer, and that we pass."""
