@@ -125,6 +125,27 @@ def test_what_has_ended_ends_the_token_at_once(acme, what):
     refused(api.get("/agents"), "invalid-token", 401)
 
 
+@pytest.mark.parametrize("what", ["agent suspended", "grant revoked", "token revoked"])
+def test_what_ends_for_an_agent_earlier_in_the_chain_ends_the_token(acme, what):
+    """RFC 8693: the token was exchanged for one of `first`."""
+    first, last = management_agent(acme, name="First"), management_agent(acme, name="Last")
+    before = management_grant(acme, first, acme.owner, {"agents:read": "always"})
+    grant = management_grant(acme, last, acme.owner, {"agents:read": "always"})
+    via = [{"grant_id": str(before.id), "jti": "its", "aud": management_url("acme"), "scope": "agents:read"}]
+    act = {"sub": str(last.id), "act": {"sub": str(first.id)}}
+    api = Api(acme, token(acme, grant, "agents:read", act=act, via=via))
+    assert api.get("/agents").status_code == 200
+    set_tenant(acme.tenant.id)
+    match what:
+        case "agent suspended":
+            first.suspend(by=acme.owner)
+        case "grant revoked":
+            before.revoke(by=acme.owner)
+        case "token revoked":
+            revoke(acme.tenant.id, Revocation.Kind.TOKEN, "its")
+    refused(api.get("/agents"), "invalid-token", 401)
+
+
 def test_an_agent_let_back_in_needs_a_new_token(acme):
     agent = management_agent(acme)
     grant = management_grant(acme, agent, None, {"agents:read": "always"})
