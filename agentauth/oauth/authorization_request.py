@@ -53,6 +53,7 @@ class AuthorizationRequest:
     prompt: tuple[str, ...]
     max_age: int | None
     login_hint: str
+    device: str = ""  # the DeviceRequest that this answers; then there is no redirect and no code
 
     def as_data(self) -> dict[str, Any]:
         return asdict(self)
@@ -97,23 +98,29 @@ def read_request(asked: Parameters, to: Destination, client: Agent, tenant: Tena
     prompt = tuple(dict.fromkeys(asked.get("prompt", "").split()))
     if not set(prompt) <= _PROMPTS or ("none" in prompt and len(prompt) > 1):
         raise InvalidRequest("This prompt is not supported.", reason="prompt")
-    names = scope_names(asked.get("scope", ""))
-    scope = tuple(name for name in names if name not in PROTOCOL_SCOPES)
-    target = find_target(tenant, asked.resource, scope, client)
-    known = set(target.scopes.values_list("name", flat=True))
-    if not set(scope) <= known:
-        raise InvalidScope("A scope that was asked for does not exist at this resource.", reason="unknown_scope")
+    target, scope, protocol_scope = read_scope(asked, client, tenant)
     return AuthorizationRequest(
         to=to,
         resource_id=str(target.id),
         scope=scope,
-        protocol_scope=tuple(name for name in names if name in PROTOCOL_SCOPES),
+        protocol_scope=protocol_scope,
         code_challenge=challenge,
         nonce=_short(asked, "nonce"),
         prompt=prompt,
         max_age=_max_age(asked),
         login_hint=asked.get("login_hint", "")[:254],
     )
+
+
+def read_scope(asked: Parameters, client: Agent, tenant: Tenant) -> tuple[Resource, tuple[str, ...], tuple[str, ...]]:
+    """Where, which permissions, and which words of the protocol itself (RFC 6749 §3.3, RFC 8707 §2)."""
+    names = scope_names(asked.get("scope", ""))
+    scope = tuple(name for name in names if name not in PROTOCOL_SCOPES)
+    target = find_target(tenant, asked.resource, scope, client)
+    known = set(target.scopes.values_list("name", flat=True))
+    if not set(scope) <= known:
+        raise InvalidScope("A scope that was asked for does not exist at this resource.", reason="unknown_scope")
+    return target, scope, tuple(name for name in names if name in PROTOCOL_SCOPES)
 
 
 def offered(asked: AuthorizationRequest, client: Agent, resource: Resource, member: Member) -> list[Scope]:

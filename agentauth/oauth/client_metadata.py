@@ -14,7 +14,8 @@ from agentauth.oauth.parameters import scope_names
 from agentauth.oauth.redirect_uris import is_loopback, require_registrable
 
 # What a client may do that nobody here registered: act for a person, under that person's consent
-SELF_SERVICE_GRANTS = ("authorization_code", "refresh_token")
+_DEVICE = "urn:ietf:params:oauth:grant-type:device_code"
+SELF_SERVICE_GRANTS = ("authorization_code", "refresh_token", _DEVICE)
 SECRET_METHODS = ("client_secret_basic", "client_secret_post")
 METHODS = ("none", *SECRET_METHODS, "private_key_jwt")
 _MOST_URIS = 30
@@ -63,16 +64,17 @@ def _read(document: Mapping[str, Any], uris: list[str], method: str) -> ClientMe
     jwks, jwks_uri = _keys(document, method)
     grants = _texts(document, "grant_types", ["authorization_code"])
     usable = [grant for grant in SELF_SERVICE_GRANTS if grant in grants]
-    if "authorization_code" not in usable:
-        raise InvalidClientMetadata("A client that registers itself needs the grant authorization_code.")
-    if "code" not in _texts(document, "response_types", ["code"]):
+    if not {"authorization_code", _DEVICE} & set(usable):
+        raise InvalidClientMetadata("A client that registers itself needs the grant authorization_code or device_code.")
+    redirects = "authorization_code" in usable
+    if redirects and "code" not in _texts(document, "response_types", ["code"]):
         raise InvalidClientMetadata("The response type must be code.")
     name = clean_name(document.get("client_name"), uris)
     echo: dict[str, Any] = {
         "client_name": name,
         "redirect_uris": uris,
         "grant_types": usable,
-        "response_types": ["code"],
+        "response_types": ["code"] if redirects else [],
         "token_endpoint_auth_method": method,
         "application_type": document.get("application_type") or _kind_of(uris),
     }
@@ -97,11 +99,15 @@ def clean_name(name: Any, uris: list[str]) -> str:
     # Categories C: control, format (direction and zero-width marks), surrogate, unassigned
     plain = "".join(c if unicodedata.category(c)[0] != "C" else " " for c in name or "")
     plain = " ".join(plain.split())[:80]
-    return plain or f"Unnamed client of {urlsplit(uris[0]).hostname or 'this computer'}"[:80]
+    host = urlsplit(uris[0]).hostname if uris else None
+    return plain or f"Unnamed client of {host or 'this computer'}"[:80]
 
 
 def _redirect_uris(document: Mapping[str, Any]) -> list[Any]:
     uris = document.get("redirect_uris")
+    grants = document.get("grant_types")
+    if not uris and isinstance(grants, list) and _DEVICE in grants and "authorization_code" not in grants:
+        return []  # §2: needed by flows with a redirect
     if not isinstance(uris, list) or not uris:
         raise InvalidRedirectUri("redirect_uris must be a list with at least one URI.")
     if len(uris) > _MOST_URIS:
@@ -116,7 +122,7 @@ def _usable(uris: list[Any]) -> list[str]:
             found.append(require_registrable(uri))
         except InvalidRedirectUri:
             continue
-    if not found:
+    if uris and not found:
         raise InvalidRedirectUri("The client document has no redirect URI that can be used.")
     return found
 
@@ -130,7 +136,7 @@ def _check_application_type(kind: Any, uris: list[str]) -> None:
 
 
 def _kind_of(uris: list[str]) -> str:
-    return "native" if any(is_loopback(uri) or not uri.startswith("https://") for uri in uris) else "web"
+    return "native" if not uris or any(is_loopback(uri) or not uri.startswith("https://") for uri in uris) else "web"
 
 
 def _method_of_document(document: Mapping[str, Any]) -> str:

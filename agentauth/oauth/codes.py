@@ -15,7 +15,6 @@ from tenants.models import secret_hash
 def write_code(asked: AuthorizationRequest, grant: Grant, *, auth_time: datetime) -> str:
     """A code for what the grant allows of what was asked. In the tenant's transaction."""
     assert grant.member_id is not None
-    names = grant.permissions.exclude(mode="never").order_by("scope__name").values_list("scope__name", flat=True)
     code = secrets.token_urlsafe(32)
     AuthorizationCode.objects.create(
         tenant_id=grant.tenant_id,
@@ -27,10 +26,16 @@ def write_code(asked: AuthorizationRequest, grant: Grant, *, auth_time: datetime
         redirect_uri=asked.to.redirect_uri,
         redirect_uri_given=asked.to.redirect_uri_given,
         code_challenge=asked.code_challenge,
-        scope=" ".join(name for name in names if not asked.scope or name in asked.scope),
+        scope=allowed_of(asked, grant),
         protocol_scope=" ".join(asked.protocol_scope)[:60],
         nonce=asked.nonce,
         auth_time=auth_time,
         expires_at=now() + timedelta(seconds=settings.KNOBS.code_seconds),
     )
     return code
+
+
+def allowed_of(asked: AuthorizationRequest, grant: Grant) -> str:
+    """What was asked for and is granted, as a scope."""
+    names = grant.permissions.exclude(mode="never").order_by("scope__name").values_list("scope__name", flat=True)
+    return " ".join(name for name in names if not asked.scope or name in asked.scope)

@@ -26,6 +26,7 @@ from agentauth.oauth.authorization_request import (
     resource_of,
 )
 from agentauth.oauth.codes import write_code
+from agentauth.oauth.device_codes import answer as answer_device
 from agentauth.oauth.door import Call, caller, record_refusal
 from agentauth.oauth.errors import AccessDenied, InvalidRequest, OAuthError
 from agentauth.oauth.pages import WITHOUT_SCRIPT, refused, seen
@@ -115,9 +116,10 @@ def show_consent(
             "latest": (now() + timedelta(days=365)).date().isoformat(),
             "grant": grant,
             "form": signing.dumps(form, salt=_salt(tenant), compress=True),
+            "device": asked.device,
             "next_host": shown_host(asked.to.redirect_uri),
             "next_is_here": is_loopback(asked.to.redirect_uri),
-            "next_is_app": not asked.to.redirect_uri.startswith(("http:", "https:")),
+            "next_is_app": not asked.device and not asked.to.redirect_uri.startswith(("http:", "https:")),
             "problem": problem,
             "path": request.get_full_path() if request.method == "GET" else "/",
         },
@@ -150,11 +152,18 @@ def consent(request: HttpRequest, tenant: str) -> HttpResponse:
                 raise InvalidRequest("This question was answered already.", reason="consent_answered")
             if request.POST.get("answer") == "deny":
                 _record_denial(call, client, member, resource)
+                if asked.device:
+                    answer_device(asked, member, grant=None)
+                    return _told_device(request, here, client, allowed=False)
                 return seen(error_address(asked.to, here, AccessDenied("The person said no.")))
             if request.POST.get("answer") != "allow":
                 raise InvalidRequest("The form was not answered.", reason="consent_malformed")
             grant = _grant(request, form, client=client, resource=resource, member=member, ip=call.ip)
-            code = write_code(asked, grant, auth_time=signed_in_at(request, member.user))
+            signed_in = signed_in_at(request, member.user)
+            if asked.device:
+                answer_device(asked, member, grant=grant, auth_time=signed_in)
+                return _told_device(request, here, client, allowed=True)
+            code = write_code(asked, grant, auth_time=signed_in)
             return seen(answer_address(asked.to, here, [("code", code)]))
     except (Unanswerable, NotGrantable) as wrong:  # rolled back: the question is still open
         with in_tenant(here.id):
@@ -207,12 +216,21 @@ def _still_there(
     ):
         raise InvalidRequest("This question was for somebody else.", reason="consent_other_person")
     client = Agent.objects.filter(tenant=tenant, id=UUID(form["client"])).first()
-    if client is None or not client.is_active or not is_registered(asked.to.redirect_uri, client.redirect_uris):
+    there = bool(asked.device) or (client is not None and is_registered(asked.to.redirect_uri, client.redirect_uris))
+    if client is None or not client.is_active or not there:
         raise InvalidRequest("This agent can no longer be allowed anything.", reason="agent_changed")
     resource = resource_of(asked, tenant)
     if resource.state != Resource.State.PUBLISHED:
         raise InvalidRequest("This resource is no longer there.", reason="resource_gone")
     return member, client, resource
+
+
+def _told_device(request: HttpRequest, tenant: Tenant, client: Agent, *, allowed: bool) -> HttpResponse:
+    """The device hears it when it next asks; here only the person is told."""
+    told = {"organisation": tenant, "client": client, "allowed": allowed}
+    page = render(request, "oauth/device_answered.html", told)
+    page["Content-Security-Policy"] = WITHOUT_SCRIPT
+    return page
 
 
 def _grant(

@@ -23,6 +23,7 @@ def metadata(tenant: Tenant) -> Mapping[str, Any]:
         "issuer": here,
         "authorization_endpoint": f"{here}/oauth/authorize",
         "pushed_authorization_request_endpoint": f"{here}/oauth/par",
+        "device_authorization_endpoint": f"{here}/oauth/device_authorization",
         "token_endpoint": f"{here}/oauth/token",
         "jwks_uri": f"{here}/oauth/jwks.json",
         "revocation_endpoint": f"{here}/oauth/revoke",

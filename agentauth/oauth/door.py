@@ -134,7 +134,8 @@ def refuse(call: Call, error: OAuthError, action: Action) -> Answer:
     with in_tenant(call.tenant.id):
         if error.aftermath is not None:
             error.aftermath()
-        record_refusal(call, error, action)
+        if error.on_record:
+            record_refusal(call, error, action)
     headers: dict[str, str] = {}
     if isinstance(error, InvalidClient):
         # RFC 6749 §5.2: with the scheme that the client used; RFC 9110 §11.6.1 wants one on every 401

@@ -19,6 +19,7 @@ class OAuthError(Exception):
 
     code: ClassVar[str] = "invalid_request"
     status: ClassVar[int] = 400
+    on_record: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -140,6 +141,21 @@ class RegistrationClosed(OAuthError):
 
     code = "access_denied"
     status = 403
+
+
+class AuthorizationPending(OAuthError):
+    """RFC 8628 §3.5, as the next two. Not a refusal: the person has not answered yet."""
+
+    code = "authorization_pending"
+    on_record = False
+
+
+class SlowDown(OAuthError):
+    code = "slow_down"
+
+
+class ExpiredToken(OAuthError):
+    code = "expired_token"
 
 
 class TooManyRequests(OAuthError):

@@ -87,3 +87,37 @@ class PushedRequest(TenantOwned):
     class Meta:
         constraints = [models.UniqueConstraint(fields=["tenant", "uri_hash"], name="one_pushed_request_per_hash")]
         indexes = [models.Index(fields=["expires_at"])]
+
+
+class DeviceRequest(TenantOwned):
+    """RFC 8628: a device asks, a person types its code in elsewhere. Who types it first has it; answered once, and its
+    device code is redeemed once."""
+
+    device_hash = models.BinaryField(max_length=32)
+    user_hash = models.BinaryField(max_length=32)
+    agent = TenantForeignKey(Agent, models.CASCADE, related_name="+")
+    resource = TenantForeignKey(Resource, models.CASCADE, related_name="+")
+    member = TenantForeignKey(Member, models.CASCADE, related_name="+", null=True)  # who typed the code in
+    grant = TenantForeignKey(Grant, models.CASCADE, related_name="+", null=True)
+    scope = models.TextField()  # asked for; once allowed, what was allowed of it
+    protocol_scope = models.CharField(max_length=60, blank=True, default="")
+    auth_time = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(default=now)
+    expires_at = models.DateTimeField()
+    interval = models.PositiveSmallIntegerField(default=5)  # seconds between two polls
+    polled_at = models.DateTimeField(null=True, blank=True)
+    allowed_at = models.DateTimeField(null=True, blank=True)
+    refused_at = models.DateTimeField(null=True, blank=True)
+    spent_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "device_hash"], name="one_device_request_per_hash"),
+            models.UniqueConstraint(fields=["tenant", "user_hash"], name="one_device_request_per_user_code"),
+        ]
+        indexes = [models.Index(fields=["expires_at"])]
+
+    @property
+    def is_open(self) -> bool:
+        """May still be answered."""
+        return self.allowed_at is None and self.refused_at is None and self.expires_at > now()

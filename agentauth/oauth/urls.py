@@ -4,6 +4,8 @@ from django.urls import URLPattern, URLResolver, path
 
 from agentauth.oauth.authorize import authorize
 from agentauth.oauth.consent import consent
+from agentauth.oauth.device import device
+from agentauth.oauth.device_authorization import device_authorization
 from agentauth.oauth.discovery import jwks, metadata
 from agentauth.oauth.introspect import introspect
 from agentauth.oauth.par import par
@@ -23,6 +25,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path(f"{_ISSUER}/oauth/authorize", authorize, name="oauth_authorize"),  # OAuth 2.1 §3.1
     path(f"{_ISSUER}/oauth/consent", consent, name="oauth_consent"),
     path(f"{_ISSUER}/oauth/par", par),  # RFC 9126
+    path(f"{_ISSUER}/oauth/device_authorization", device_authorization),  # RFC 8628
+    path("t/<slug:tenant>/device/", device, name="oauth_device"),  # RFC 8628 §3.3
     path(f"{_ISSUER}/oauth/token", token),  # OAuth 2.1 §3.2
     path(f"{_ISSUER}/oauth/register", register),  # RFC 7591
     path(f"{_ISSUER}/oauth/revoke", revoke),  # RFC 7009

@@ -13,6 +13,7 @@ from django.utils.timezone import now
 from agentauth.agents.models import Agent
 from agentauth.oauth import client_document
 from agentauth.oauth import register as registration
+from agentauth.oauth.client_metadata import SELF_SERVICE_GRANTS
 from agentauth.outbound.fetch import Fetched, FetchFailed
 from tenants.models import Tenant
 from tenants.rls import in_tenant
@@ -160,7 +161,7 @@ def test_real_shapes_of_documents_are_accepted(acme: House, web: Web, case: dict
     agent = agent_of(acme, case["url"])
     assert agent.token_endpoint_auth_method == case["method"]
     assert agent.approved_at is None and agent.ceiling_risk == "read"
-    assert set(agent.grant_types) <= {"authorization_code", "refresh_token"}
+    assert set(agent.grant_types) <= set(SELF_SERVICE_GRANTS)
 
 
 @pytest.mark.parametrize("case", DOCUMENTS["refused"], ids=lambda case: case["name"])
