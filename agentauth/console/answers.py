@@ -209,7 +209,7 @@ def rows(tenant: Tenant, days: dict[UUID, Day]) -> list[Row]:
 
 def _row(agent: Agent, need: Need | None, grants: list[Grant], day: Day, last: Line | None) -> Row:
     opened, never = chips(grants)
-    shown = [*opened, *never]
+    shown = list(dict.fromkeys([*opened, *never]))  # the same words at two places are said once
     return Row(
         agent=agent,
         need=need,
