@@ -5,11 +5,11 @@ from functools import wraps
 from typing import Any, overload
 from urllib.parse import quote
 
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponseBase, HttpResponseRedirect
 
-from tenants.models import Member, Role, Tenant, User
+from tenants.models import SLUG, Member, Role, Tenant, User
 from tenants.rls import set_tenant, set_user
 
 ADMINS = frozenset({Role.OWNER, Role.ADMIN})
@@ -27,6 +27,10 @@ class TenantRequest(HttpRequest):
 
 def find_tenant(slug: str) -> Tenant | None:
     """The tenant with this name in its address, unless the operator closed it."""
+    try:
+        SLUG(slug)
+    except ValidationError:  # nobody is called so; also what no column can hold, such as NUL
+        return None
     return Tenant.objects.filter(slug=slug, suspended_at=None).first()
 
 
@@ -56,10 +60,11 @@ def tenant_page(view: View | None = None, *, roles: Collection[Role] = EVERYBODY
             if not request.user.is_authenticated:
                 return to_sign_in(request)
             with transaction.atomic():
-                request.tenant = require_tenant(tenant)
+                place = require_tenant(tenant)
                 set_user(request.user.id)
-                set_tenant(request.tenant.id)
-                request.member = require_membership(request.tenant, request.user)
+                set_tenant(place.id)
+                # Not before: the page that says "not found" shows something of `request.tenant`
+                request.member, request.tenant = require_membership(place, request.user), place
                 if request.member.role not in roles:
                     raise PermissionDenied("Your role does not open this page.")
                 response = inside(request, *args, **kwargs)

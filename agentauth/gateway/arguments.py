@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+import math
 from typing import Any
 from urllib.parse import parse_qsl
 
 LONGEST_SHOWN = 16_384
 _PLAIN_DEPTH = 64
+_TOO_BIG = 2**64
 
 
 class BadJSON(ValueError):
@@ -16,12 +18,21 @@ class BadJSON(ValueError):
 def read_json(body: bytes) -> Any:
     """The value of a JSON text that has one reading only. Raises BadJSON.
 
-    UTF-8, no key twice in an object (servers disagree which one counts), no NaN, and no deeper than need be.
+    UTF-8, no key twice in an object (servers disagree which one counts), no NaN, no number beyond 64 bits, no half of
+    a surrogate pair, and no deeper than need be.
     """
     try:
-        value = json.loads(body.decode("utf-8"), object_pairs_hook=_object, parse_constant=_no_constant)
+        value = json.loads(
+            body.decode("utf-8"),
+            object_pairs_hook=_object,
+            parse_constant=_no_constant,
+            parse_int=_integer,
+            parse_float=_number,
+        )
+        if b"\\ud" in body or b"\\uD" in body:
+            canonical(value).decode("utf-8")
     except UnicodeDecodeError:
-        raise BadJSON("The body is not UTF-8.") from None
+        raise BadJSON("The body is not UTF-8, or has half of a surrogate pair.") from None
     except RecursionError:
         raise BadJSON("The body is nested too deeply.") from None
     except BadJSON:
@@ -71,6 +82,20 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> None:
     raise BadJSON(f"The body has {name}, which is not JSON.")
+
+
+def _integer(digits: str) -> int:
+    value = int(digits) if len(digits) <= 20 else _TOO_BIG
+    if not -(2**63) <= value < 2**64:
+        raise BadJSON("The body has a number beyond 64 bits, which servers read differently.")
+    return value
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise BadJSON("The body has a number beyond 64 bits, which servers read differently.")
+    return value
 
 
 def _is_deeper(value: Any, limit: int) -> bool:

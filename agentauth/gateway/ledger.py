@@ -230,6 +230,9 @@ class Ledger:
             await self._drop_connection()
             self._give_up(intents, lines)
             raise
+        except Exception:  # of our own making: what one call brought along must not end the record for all
+            await self._drop_connection()
+            return await self._write_singly(intents, lines)
         _answer(intents, lines, verdicts)
         return True
 
@@ -238,21 +241,21 @@ class Ledger:
         for intent in intents:
             try:
                 _answer([intent], [], await self._write([intent], []))
-            except (psycopg.Error, OSError, TimeoutError):
+            except Exception:
                 log.exception("a call that cannot be recorded")
                 await self._drop_connection()
                 self._give_up([intent], [])
         for line in lines:
             try:
                 _answer([], [line], await self._write([], [line]))
-            except (psycopg.DataError, psycopg.IntegrityError):
+            except (psycopg.OperationalError, psycopg.InterfaceError, OSError, TimeoutError):
+                await self._drop_connection()
+                self._give_up([], [line])
+            except Exception:
                 log.exception("an event that cannot be recorded")
                 await self._drop_connection()
                 if line.answer and not line.answer.done():
                     line.answer.set_exception(Unrecorded())
-            except (psycopg.Error, OSError, TimeoutError):
-                await self._drop_connection()
-                self._give_up([], [line])
         return True
 
     def _give_up(self, intents: list[Intent], lines: list[Line]) -> None:
