@@ -23,7 +23,7 @@ from agentauth.grants.approvals import spend
 from agentauth.grants.models import Grant, Permission
 from agentauth.keys.addresses import issuer, management_url
 from agentauth.keys.signing import public_keys
-from agentauth.oauth.own_token import actors_of, is_void
+from agentauth.oauth.own_token import agents_of, is_for_agent, is_void
 from agentauth.policy.decision import Reason
 from agentauth.resources.ceilings import may_ever
 from agentauth.resources.models import Resource
@@ -216,11 +216,11 @@ def _caller(claims: dict[str, Any], tenant: Tenant) -> Caller:
     """The rows behind the claims, each still good. One sentence for all that fails: who asks learns nothing of us."""
     try:
         subject, grant_id = UUID(claims["sub"]), UUID(claims["grant_id"])
-        chain = [UUID(agent) for agent in actors_of(claims)]  # the outermost acts now (RFC 8693 §4.1)
+        agents = [UUID(agent) for agent in agents_of(claims)]  # the outermost acts now (RFC 8693 §4.1)
         scopes, jti = frozenset(claims["scope"].split()), str(claims["jti"])
     except (ValueError, TypeError, KeyError, AttributeError):
         raise untrusted(Reason.TOKEN_MALFORMED, "its claims are not ours", tenant) from None
-    agent_id, member_id = (chain[0], subject) if chain else (subject, None)
+    agent_id, member_id = agents[0], None if is_for_agent(claims) else subject
     grant = (
         Grant.objects.select_related("agent", "resource", "member__user", "given_by__user")
         .filter(tenant=tenant, id=grant_id, agent_id=agent_id)

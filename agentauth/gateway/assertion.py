@@ -27,7 +27,7 @@ def assertion(tenant: Tenant, resource: Resource, intent: Intent) -> str:
     who, now = intent.principal, int(time.time())
     claims: dict[str, object] = {
         "iss": tenant.issuer,
-        "sub": str(who.member_id or who.agent_id),
+        "sub": str(who.member_id or who.chain[-1]),
         "aud": resource.origin,
         "iat": now,
         "exp": now + SECONDS,
@@ -39,10 +39,10 @@ def assertion(tenant: Tenant, resource: Resource, intent: Intent) -> str:
         "resource": resource.url,
         "operation": intent.operation,
     }
-    if who.member_id is not None:
-        act: dict[str, object] | None = None
-        for agent in reversed(who.chain):
-            act = {"sub": str(agent)} | ({"act": act} if act else {})
+    act: dict[str, object] | None = None
+    for agent in reversed(who.chain if who.member_id else who.chain[:-1]):
+        act = {"sub": str(agent)} | ({"act": act} if act else {})
+    if act:
         claims["act"] = act
     return _signed(tenant.signer, orjson.dumps(claims))
 

@@ -13,6 +13,7 @@ from cryptography.exceptions import InvalidSignature
 
 from agentauth.gateway.headers import RawHeaders
 from agentauth.gateway.snapshot import Tenant
+from agentauth.oauth.own_token import AGENT_PROFILE
 from agentauth.policy.decision import Reason
 
 LEEWAY = 5  # seconds that another host's clock may be ahead; an expiry gets none
@@ -145,12 +146,14 @@ def _read(token: bytes, tenant: Tenant) -> Principal:
 def _principal(claims: dict[str, Any], kid: str) -> Principal:
     actors = _actors(claims.get("act"))
     subject = UUID(_text(claims["sub"]))
+    for_agent = not actors or claims.get("sub_profile") == AGENT_PROFILE
+    chain = (*actors, subject) if for_agent else tuple(actors)
     jti, aud = _text(claims["jti"]), _text(claims["aud"])
     if not _JTI.match(jti):
         raise ValueError(jti)
     return Principal(
-        agent_id=actors[0] if actors else subject,
-        member_id=subject if actors else None,
+        agent_id=chain[0],
+        member_id=None if for_agent else subject,
         grant_id=UUID(_text(claims["grant_id"])),
         client_id=_text(claims["client_id"]),
         jti=jti,
@@ -158,7 +161,7 @@ def _principal(claims: dict[str, Any], kid: str) -> Principal:
         issued_at=_seconds(claims["iat"]),
         not_before=_seconds(claims.get("nbf", claims["iat"])),
         expires_at=_seconds(claims["exp"]),
-        chain=tuple(actors) or (subject,),
+        chain=chain,
         kid=kid,
         aud=aud,
         via=_via(claims.get("via", [])),

@@ -12,6 +12,7 @@ from agentauth.keys.addresses import issuer
 from agentauth.keys.signing import public_keys
 from tenants.models import Revocation, Tenant
 
+AGENT_PROFILE = "ai_agent"  # `sub_profile` of a `sub` that is no person, where `act` alone would say that it is one
 _NEEDED = ["exp", "iat", "iss", "sub", "aud", "jti", "client_id", "grant_id", "scope"]
 
 
@@ -39,7 +40,7 @@ def read_own_token(tenant: Tenant, presented: str) -> dict[str, Any] | None:
 def is_void(tenant: Tenant, claims: dict[str, Any]) -> bool:
     """Was the tenant, person, an agent, a grant or a token in its chain revoked at or after `iat`, or did one end?"""
     issued = datetime.fromtimestamp(int(claims["iat"]), UTC)
-    agents = set(actors_of(claims) or [str(claims["sub"])])
+    agents = set(agents_of(claims))
     behind = tokens_behind(claims)
     grants = {one["grant_id"] for one in behind}
     kind = Revocation.Kind
@@ -59,12 +60,22 @@ def is_void(tenant: Tenant, claims: dict[str, Any]) -> bool:
 
 
 def actors_of(claims: dict[str, Any]) -> list[str]:
-    """Every agent in `act` (RFC 8693 §4.1), the one that acts now first; none in a token of an agent for itself."""
+    """Every agent in `act` (RFC 8693 §4.1), the one that acts now first; none in what an agent got for itself."""
     found, act = [], claims.get("act")
     while act:
         found.append(str(act["sub"]))
         act = act.get("act")
     return found
+
+
+def is_for_agent(claims: dict[str, Any]) -> bool:
+    """Is `sub` an agent that acts for itself, or began to? Else it is a person."""
+    return not claims.get("act") or claims.get("sub_profile") == AGENT_PROFILE
+
+
+def agents_of(claims: dict[str, Any]) -> list[str]:
+    """Every agent in a token, the one that acts now first, the one that began last."""
+    return actors_of(claims) + ([str(claims["sub"])] if is_for_agent(claims) else [])
 
 
 def tokens_behind(claims: dict[str, Any]) -> list[dict[str, str]]:

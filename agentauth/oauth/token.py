@@ -30,7 +30,7 @@ from agentauth.oauth.grants import GRANT_TYPES
 from agentauth.oauth.grants.authority import Authority
 from agentauth.oauth.grants.token_exchange import ACCESS_TOKEN_TYPE
 from agentauth.oauth.models import RefreshToken
-from agentauth.oauth.own_token import actors_of
+from agentauth.oauth.own_token import AGENT_PROFILE, agents_of
 from agentauth.oauth.parameters import Parameters, from_form, scope_names
 from agentauth.oauth.target import audience
 from audit.actions import Action
@@ -116,7 +116,7 @@ def issue(authority: Authority, client: Agent, call: Call) -> dict[str, Any]:
             "expires": datetime.fromtimestamp(expires, UTC).isoformat(),
             "grant_type": call.grant_type,
         }
-        | ({"chain": actors_of(claims), "via": claims["via"]} if authority.delegation else {}),
+        | ({"chain": agents_of(claims), "via": claims["via"]} if authority.delegation else {}),
     )
     return answer
 
@@ -137,9 +137,10 @@ def access_claims(authority: Authority, client: Agent, call: Call, *, jti: UUID,
     }
     if grant.member_id:
         claims["act"] = {"sub": str(client.id)}
-    if authority.delegation is not None:  # §4.1: the outermost actor is the current one
-        claims["act"]["act"] = authority.delegation.act
-        claims["via"] = authority.delegation.via
+    if (before := authority.delegation) is not None:  # §4.1: the outermost actor is the current one
+        claims |= {"sub": before.sub, "act": {"sub": str(client.id)}, "via": before.via}
+        claims["act"] |= {"act": before.act} if before.act else {}
+        claims |= {"sub_profile": AGENT_PROFILE} if before.sub_is_agent else {}
     if authority.auth_time is not None:
         claims["auth_time"] = int(authority.auth_time.timestamp())
     return claims

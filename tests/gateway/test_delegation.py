@@ -11,6 +11,7 @@ import pytest
 
 from agentauth.agents.models import Agent
 from agentauth.agents.registering import add_secret
+from agentauth.grants.granting import give
 from agentauth.oauth.families import revoke_token
 from agentauth.oauth.grants.token_exchange import ACCESS_TOKEN_TYPE, GRANT_TYPE
 from tenants.rls import in_tenant
@@ -47,6 +48,36 @@ def test_the_upstream_and_the_record_learn_who_calls_for_whom_through_whom(stage
     assert claims["act"] == {"sub": str(second.agent.id), "act": {"sub": str(stage.agent.id)}}
     (event,) = stage.events("call.allowed")
     assert event.agent_id == second.agent.id and event.grant_id != stage.grant.id
+
+
+def test_what_an_agent_began_for_itself_is_for_no_person(stage: Stage, second: Flow) -> None:
+    with in_tenant(stage.id):
+        own, others = (
+            give(
+                agent=agent,
+                resource=stage.house.office,
+                member=None,
+                by=stage.house.owner,
+                permissions={stage.house.scope("rooms:read"): "always"},
+                expires_at=stage.grant.expires_at,
+            )
+            for agent in (stage.agent, second.agent)
+        )
+    subject = stage.token(sub=str(stage.agent.id), act=None, grant_id=str(own.id))
+    token = handed_on(stage, second, subject)
+    assert stage.call("GET", "/rooms", token=token).status == 200
+    (seen,) = stage.upstream.seen
+    said = next(value for name, value in seen.headers if name.lower() == "agentauth-assertion")
+    claims = jwt.decode(said, options={"verify_signature": False})
+    assert (claims["sub"], claims["act"]) == (str(stage.agent.id), {"sub": str(second.agent.id)})
+    (event,) = stage.events("call.allowed")
+    assert (event.agent_id, event.member_id, event.grant_id) == (second.agent.id, None, others.id)
+    # Nor does it open what a person granted
+    mine = stage.token(sub=str(second.agent.id), sub_profile="ai_agent")
+    assert "grant_missing" in stage.call("GET", "/rooms", token=mine).codes
+    with in_tenant(stage.id):
+        stage.agent.suspend(by=stage.house.owner)
+    assert "token_revoked" in stage.call("GET", "/rooms", token=token).codes
 
 
 def end_first_grant(stage: Stage, subject: str) -> None:

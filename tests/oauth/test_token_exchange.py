@@ -122,19 +122,48 @@ def test_a_grant_with_fewer_limits_does_not_take_over(flow: Flow, booker: Flow) 
     assert exchange(booker, subject).status_code == 200
 
 
-def test_a_token_of_an_agent_for_itself_is_for_nobody_else(flow: Flow, booker: Flow) -> None:
+def allow_for_itself(who: Flow) -> Grant:
+    return give(
+        agent=who.agent,
+        resource=who.house.office,
+        member=None,
+        by=who.house.owner,
+        permissions={who.house.scope("rooms:read"): "always"},
+        expires_at=now() + timedelta(days=1),
+    )
+
+
+def test_what_an_agent_began_for_itself_another_goes_on_with_where_an_admin_granted_it(
+    flow: Flow, booker: Flow
+) -> None:
     with in_tenant(flow.house.tenant.id):
-        own = give(
-            agent=flow.agent,
-            resource=flow.house.office,
-            member=None,
-            by=flow.house.owner,
-            permissions={flow.house.scope("rooms:read"): "always"},
-            expires_at=now() + timedelta(days=1),
-        )
-    subject = flow.tokens(scope="rooms:read")["access_token"]
-    subject = resigned(flow, subject, sub=str(flow.agent.id), act=None, grant_id=str(own.id))
-    refused(booker, exchange(booker, subject), "invalid_request", "subject_not_a_person")
+        robot = cast.assistant(flow.house, name="The nightly run", kind="autonomous", redirect_uris=[])
+        nightly = Flow(flow.house, robot, add_secret(robot, by=flow.house.owner)[1])
+        allow_for_itself(nightly)
+    form = {"grant_type": "client_credentials", "resource": nightly.resource}
+    subject = nightly.post("token", form | nightly.proof()).json()["access_token"]
+    # What Matt allowed the booker is for Matt
+    refused(booker, exchange(booker, subject), "invalid_target", "no_grant_of_actor")
+    with in_tenant(flow.house.tenant.id):
+        grant = allow_for_itself(booker)
+    token = exchange(booker, subject).json()["access_token"]
+    claims = read(token)
+    assert claims["sub"] == str(robot.id) and claims["sub_profile"] == "ai_agent"
+    assert claims["act"] == {"sub": str(booker.agent.id)} and claims["grant_id"] == str(grant.id)
+    event = events_of(flow.house.tenant.id, "token.issued")[-1]
+    assert event.member_id is None and event.details["chain"] == [str(booker.agent.id), str(robot.id)]
+    refused(nightly, exchange_as(nightly, token), "invalid_request", "actor_in_chain")
+    with in_tenant(flow.house.tenant.id):
+        robot.suspend(by=flow.house.owner)
+    said = booker.post("introspect", booker.proof() | {"token": token}).json()
+    assert said == {"active": False}
+
+
+def exchange_as(who: Flow, subject: str) -> Any:
+    """Though it was not registered for it."""
+    with in_tenant(who.house.tenant.id):
+        Agent.objects.filter(pk=who.agent.pk).update(grant_types=[GRANT_TYPE])
+    return exchange(who, subject)
 
 
 def test_a_token_that_is_bound_to_a_key_is_not_handed_on(flow: Flow, booker: Flow) -> None:

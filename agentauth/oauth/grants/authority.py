@@ -25,11 +25,13 @@ class Family:
 
 @dataclass(frozen=True, slots=True)
 class Delegation:
-    """What a token comes from that was exchanged for another (RFC 8693): its actors, what stood behind it, its end."""
+    """The token that another was exchanged for (RFC 8693): whose it is, its actors, what stood behind it, its end."""
 
-    act: dict[str, Any]  # of the subject token: the actors before this one, the latest outermost (§4.1)
+    sub: str
+    sub_is_agent: bool
+    act: dict[str, Any] | None  # the actors before this one, the latest outermost (§4.1)
     via: list[dict[str, str]]  # each token before this one: when it or its grant ends, so does what came of it
-    expires: int  # of the subject token, seconds since 1970
+    expires: int  # seconds since 1970
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
-"""Token exchange (RFC 8693): an agent that was handed a person's token goes on under its own grant, as the next actor.
+"""Token exchange (RFC 8693): an agent that was handed another's token goes on under its own grant, as the next actor.
 
-The actor is always the client that proves itself. `sub` stays the person; the chain in `act` only grows.
+The actor is always the client that proves itself. `sub` stays who it was; the chain in `act` only grows.
 """
 
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ from agentauth.grants.granting import live_grant
 from agentauth.grants.models import Grant
 from agentauth.oauth.errors import InvalidGrant, InvalidRequest, InvalidTarget, UnauthorizedClient
 from agentauth.oauth.grants.authority import Authority, Delegation
-from agentauth.oauth.own_token import actors_of, read_own_token, tokens_behind
+from agentauth.oauth.own_token import agents_of, is_for_agent, read_own_token, tokens_behind
 from agentauth.oauth.parameters import Parameters
 from agentauth.oauth.target import audience, named
 from agentauth.resources.models import Resource
@@ -41,7 +41,7 @@ def prove(asked: Parameters, client: Agent) -> Authority:
         raise InvalidRequest("Only access tokens are issued here.", reason="requested_token_type")
     claims = _subject(asked, client)
     _require_own(asked, client, claims)
-    chain = actors_of(claims)
+    chain = agents_of(claims)
     if str(client.id) in chain:
         raise InvalidRequest("This agent is in the chain already.", reason="actor_in_chain")
     if len(chain) >= DEEPEST_CHAIN:
@@ -62,12 +62,18 @@ def prove(asked: Parameters, client: Agent) -> Authority:
         scope=tuple(sorted(names)),
         spend=spend,
         auth_time=datetime.fromtimestamp(claims["auth_time"], UTC) if "auth_time" in claims else None,
-        delegation=Delegation(act=claims["act"], via=tokens_behind(claims), expires=int(claims["exp"])),
+        delegation=Delegation(
+            sub=claims["sub"],
+            sub_is_agent=is_for_agent(claims),
+            act=claims.get("act"),
+            via=tokens_behind(claims),
+            expires=int(claims["exp"]),
+        ),
     )
 
 
 def _subject(asked: Parameters, client: Agent) -> dict[str, Any]:
-    """The claims of the subject token: ours, good now, with a live grant behind it and a person in `sub`."""
+    """The claims of the subject token: ours, good now, with a live grant behind it."""
     token = asked.require("subject_token")
     if asked.require("subject_token_type") != ACCESS_TOKEN_TYPE:
         raise InvalidRequest("The subject_token must be an access token.", reason="subject_token_type")
@@ -76,8 +82,6 @@ def _subject(asked: Parameters, client: Agent) -> dict[str, Any]:
         raise InvalidRequest("The subject_token is not good.", reason="subject_token_void")
     if "cnf" in claims:  # its holder would have to prove the key; what is bound is not handed on
         raise InvalidRequest("The subject_token is bound to a key.", reason="subject_token_bound")
-    if not actors_of(claims):
-        raise InvalidRequest("The subject_token is not for a person.", reason="subject_not_a_person")
     return claims
 
 
@@ -92,11 +96,10 @@ def _require_own(asked: Parameters, client: Agent, subject: dict[str, Any]) -> N
     claims = read_own_token(client.tenant, asked["actor_token"])
     if claims is None or "cnf" in claims:
         raise InvalidRequest("The actor_token is not good.", reason="actor_token_void")
-    acting = [*actors_of(claims), claims["sub"]][0]
-    if claims["client_id"] != client.client_id or acting != str(client.id):
+    if claims["client_id"] != client.client_id or agents_of(claims)[0] != str(client.id):
         raise InvalidRequest("The actor_token is of another client.", reason="rogue_actor")
     if claims["sub"] not in (str(client.id), subject["sub"]):
-        raise InvalidRequest("The actor_token is for another person.", reason="rogue_actor")
+        raise InvalidRequest("The actor_token is for somebody else.", reason="rogue_actor")
 
 
 def _target(asked: Parameters, client: Agent, claims: dict[str, Any]) -> Resource:
@@ -108,14 +111,21 @@ def _target(asked: Parameters, client: Agent, claims: dict[str, Any]) -> Resourc
 
 
 def _own_grant(client: Agent, resource: Resource, claims: dict[str, Any]) -> Grant:
-    """What the same person allowed this very agent there. A token handed on adds nothing to it, only takes away."""
-    member = Member.objects.select_related("user").filter(tenant_id=client.tenant_id, pk=claims["sub"]).first()
-    if member is None or not member.is_active:
-        raise InvalidRequest("The subject_token is not good.", reason="member_inactive")
+    """What the same person allowed this very agent there; an admin, where an agent began for itself.
+
+    A token handed on adds nothing to it, only takes away.
+    """
+    member = None
+    if not is_for_agent(claims):
+        member = Member.objects.select_related("user").filter(tenant_id=client.tenant_id, pk=claims["sub"]).first()
+        if member is None or not member.is_active:
+            raise InvalidRequest("The subject_token is not good.", reason="member_inactive")
     grant = live_grant(client, resource, member)
     if grant is None:
         raise InvalidTarget(
-            "This person has granted this agent nothing there.", reason="no_grant_of_actor", member_id=member.id
+            "This agent has been granted nothing there.",
+            reason="no_grant_of_actor",
+            member_id=member.id if member else None,
         )
     behind = {grant.id, *(UUID(one["grant_id"]) for one in tokens_behind(claims))}
     with connection.cursor() as cursor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from unittest import mock
 from uuid import uuid4
@@ -29,6 +30,7 @@ from agentauth.resources.models import Resource, Scope
 from tenants.models import Member, Tenant
 from tenants.rls import in_tenant
 from tests import cast
+from tests.conformance.delegation import __main__ as command
 from tests.conformance.delegation.adapter import Adapter, Answer
 from tests.conformance.delegation.runner import CASES, WORLD, Case, run_case
 
@@ -39,11 +41,11 @@ EXCHANGE = "agentauth.oauth.grants.token_exchange"
 class Ours(Adapter):
     """Acme, over Django's test client."""
 
-    def __init__(self) -> None:
+    def __init__(self, slug: str = "acme") -> None:
         self.agents: dict[str, tuple[Agent, str]] = {}
         self.resources: dict[str, Resource] = {}
         with transaction.atomic():
-            self.house = cast.acme()
+            self.house = cast.acme(slug)
             for name, scopes in WORLD["resources"].items():
                 self.resources[name] = self._resource(name, scopes)
             for name in WORLD["agents"]:
@@ -129,7 +131,7 @@ class Ours(Adapter):
         """Globex's own, with all that Acme would want to read in it."""
         claims = self.claims(self.issue("a1", "ann", "one", ["read"]))
         with transaction.atomic():
-            other = cast.globex()
+            other = cast.globex(f"globex-{uuid4().hex}")
             return sign(other.tenant.id, claims, "at+jwt")
 
     def expired(self, token: str) -> str:
@@ -194,8 +196,8 @@ def chain_dropped(*args: Any, **times: Any) -> dict[str, Any]:
     return claims
 
 
-def without_end(act: dict[str, Any], via: list[dict[str, str]], expires: int) -> Delegation:
-    return Delegation(act, via, expires + 1000)
+def without_end(**said: Any) -> Delegation:
+    return Delegation(**(said | {"expires": said["expires"] + 1000}))
 
 
 MUTANTS: dict[str, tuple[str, object, str]] = {
@@ -203,7 +205,7 @@ MUTANTS: dict[str, tuple[str, object, str]] = {
     "the depth": (f"{EXCHANGE}.DEEPEST_CHAIN", 99, "a chain of six agents is refused"),
     "the chain": ("agentauth.oauth.token.access_claims", chain_dropped, "each hop comes outside the one before"),
     "the end": (f"{EXCHANGE}.Delegation", without_end, "the token does not outlive the subject token"),
-    "once in a chain": (f"{EXCHANGE}.actors_of", only_the_outermost, "an agent does not come twice in a chain"),
+    "once in a chain": (f"{EXCHANGE}.agents_of", only_the_outermost, "an agent does not come twice in a chain"),
     "the actor token": (
         f"{EXCHANGE}._require_own",
         lambda *args: None,
@@ -243,3 +245,43 @@ def test_the_kit_notices_what_is_taken_out(taken_out: str, ours: Ours) -> None:
     (case,) = [case for case in CASES if case["name"] == name]
     with mock.patch(where, instead):
         assert run_case(case, ours) != ""
+
+
+def test_the_command_asks_over_http_and_says_what_failed(
+    transactional_db: None,
+    live_server: Any,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = ("what one hop took away does not come back at the next", "a revoked subject_token is refused")
+    chosen = [case for case in CASES if case["name"] in names]
+    impossible = {"name": "a pig flies", "section": "none", "steps": [chosen[0]["steps"][0]]}
+    impossible["steps"] = [*impossible["steps"], {"do": "introspect", "by": "a1", "token": "t1", "active": False}]
+    monkeypatch.setattr(command, "CASES", chosen)
+    file = tmp_path / "adapter.py"
+    file.write_text(ADAPTER.format(url=live_server.url))
+    assert command.main(str(file)) == 0
+    assert capsys.readouterr().out.endswith("2 of 2 passed\n")
+    monkeypatch.setattr(command, "CASES", [*chosen, impossible])
+    assert command.main(str(file)) == 1
+    assert "FAIL a pig flies (none): t1 is active\n2 of 3 passed" in capsys.readouterr().out
+
+
+ADAPTER = """
+from uuid import uuid4
+
+from tests.conformance.delegation import __main__ as command
+from tests.conformance.delegation.adapter import Adapter
+from tests.conformance.delegation.test_delegation import Ours
+
+
+class OverHttp(Ours):
+    send = Adapter.send
+
+
+def adapter():
+    found = OverHttp(f"acme-{{uuid4().hex[:8]}}")
+    found.endpoints = {{name: "{url}" + path for name, path in found.endpoints.items()}}
+    return found
+"""
