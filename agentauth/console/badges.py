@@ -104,7 +104,7 @@ def badge(tenant: Tenant, agent: Agent, grants: list[Grant], *, just: bool = Fal
         owner=agent.owner.name if agent.owner else "nobody yet",
         acts_for=_acts_for(agent, grants),
         rooms=[room for room in rooms.values() if room.chips],
-        never=chips(grants)[1],
+        never=list(dict.fromkeys(chips(grants)[1])),  # the same words at two places are said once
         nowhere="Nowhere." if state == "revoked" else "Nowhere yet. A badge opens no door by itself.",
         until=day(ends) if ends else "no end",
         left=_left(state, left, total, ends),

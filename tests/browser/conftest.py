@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
@@ -12,7 +13,10 @@ from playwright.sync_api import Browser, sync_playwright
 from tests.browser.eyes import Eyes
 
 _PICTURES = Path(__file__).resolve().parents[2] / "docs" / "img"
-Take = Callable[[Eyes, str], None]
+
+
+class Take(Protocol):
+    def __call__(self, eyes: Eyes, name: str, height: int = 900) -> None: ...
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +34,9 @@ def chromium(browser_type_launch_args: dict[str, object]) -> Iterator[Browser]:
 def picture() -> Take:
     """Take a picture for the README, if AGENTAUTH_TEST_PICTURES=1 says so: a test leaves the checkout as it was."""
 
-    def take(eyes: Eyes, name: str) -> None:
+    def take(eyes: Eyes, name: str, height: int = 900) -> None:
         if os.environ.get("AGENTAUTH_TEST_PICTURES") == "1":
             _PICTURES.mkdir(parents=True, exist_ok=True)
-            eyes.picture(_PICTURES / f"{name}.png")
+            eyes.picture(_PICTURES / f"{name}.png", height)
 
     return take
