@@ -1,5 +1,6 @@
 """Grants over REST: who allowed which agent what, giving one and ending one."""
 
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -166,7 +167,7 @@ class Grants(_Grants):
             )
         permissions = _permissions(resource, said["permissions"])
         if resource.kind == Resource.Kind.MANAGEMENT:
-            self._require_no_more_than_own(permissions)
+            self._require_no_more_than_own(permissions, said["expires_at"])
         grant = give(
             agent=agent,
             resource=resource,
@@ -180,11 +181,17 @@ class Grants(_Grants):
         here = f"{request._request.path}/{grant.id}"
         return Response(show(self.find(grant.id)), status=201, headers={"Location": here})
 
-    def _require_no_more_than_own(self, permissions: dict[Scope, str]) -> None:
-        """Delegation only narrows: of this very API an agent hands on at most what its own token covers."""
+    def _require_no_more_than_own(self, permissions: dict[Scope, str], expires_at: datetime) -> None:
+        """Delegation only narrows: of this very API an agent hands on at most what its own token covers, as freely
+        and for as long as its own grant says."""
+        own = dict(self.caller.grant.permissions.values_list("scope__name", "mode"))
         for scope, mode in permissions.items():
             if mode != Permission.Mode.NEVER and scope.name not in self.caller.scopes:
                 raise invalid("permissions", f"An agent cannot hand on {scope.name}, which it does not have itself.")
+            if mode == Permission.Mode.ALWAYS and own.get(scope.name) != Permission.Mode.ALWAYS:
+                raise invalid("permissions", f"Its person is asked about {scope.name}: it can hand on no “always”.")
+        if expires_at > self.caller.grant.expires_at:
+            raise invalid("expires_at", "An agent cannot hand on anything for longer than it has it itself.")
 
 
 class OneGrant(_Grants):

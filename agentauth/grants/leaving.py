@@ -9,10 +9,12 @@ from audit.actions import Action
 from audit.record import record
 from tenants.models import Member, Revocation, Role
 from tenants.revocation import Ended, revoke
+from tenants.roles import require_may_remove
 
 
 def deactivate(member: Member, *, by: Member) -> Ended:
-    """Close this member's door. Raises WrongState for the last owner and for somebody who has left already."""
+    """Close this member's door. Raises WrongState for the last owner and for somebody who has left already,
+    ValidationError where only an owner may (`tenants.roles`)."""
     with transaction.atomic():
         others = Member.objects.select_for_update().filter(tenant_id=member.tenant_id, deactivated_at=None)
         active = {one.id: one for one in others}
@@ -20,6 +22,7 @@ def deactivate(member: Member, *, by: Member) -> Ended:
             raise WrongState("This person has left already.")
         if not any(one.role == Role.OWNER for one in active.values() if one.id != member.id):
             raise WrongState("Somebody must stay owner. Make another person owner first.")
+        require_may_remove(active[member.id], by=active.get(by.id, by))
         grants = tokens = 0
         given = Grant.objects.select_for_update().filter(tenant_id=member.tenant_id, member=member, ended_at=None)
         for grant in given:

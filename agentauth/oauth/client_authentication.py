@@ -2,6 +2,7 @@
 
 import binascii
 import hashlib
+import re
 import secrets
 import time
 from base64 import b64decode
@@ -25,6 +26,7 @@ from agentauth.oauth.spent import spend_once
 from tenants.models import secret_hash
 from tenants.rls import in_tenant
 
+_CLIENT_ID = re.compile(r"[\x21-\x7e]{1,500}\Z")
 _USED_AGAIN = timedelta(minutes=1)  # a credential's last use is noted this exactly
 
 
@@ -41,6 +43,8 @@ class Presented:
 def authenticate_client(call: Call, asked: Parameters) -> Agent:
     """The active agent that this call proves to be, or InvalidClient. Uses up an assertion in its own transaction."""
     shown = read_credentials(asked, call.authorization)
+    if not _CLIENT_ID.match(shown.client_id):  # decoded out of Basic or an assertion it may hold anything
+        raise InvalidClient("The client is not known.", reason="unknown_client")
     with in_tenant(call.tenant.id):
         client = Agent.objects.filter(tenant=call.tenant, client_id=shown.client_id).first()
         credentials = list(_live_credentials(client)) if client and shown.method != "none" else []
@@ -125,7 +129,7 @@ def _prove_by_key(call: Call, client: Agent, credentials: list[Credential], asse
     # RFC 7523bis wants the issuer and nothing else; the token endpoint is what older clients send
     audiences = (here, f"{here}/oauth/token")
     proof = verify(assertion, client_id=client.client_id, keys=keys, audiences=audiences, now=time.time())
-    mark = hashlib.sha256(f"{client.id}\0{proof.jti}".encode()).digest()
+    mark = hashlib.sha256(f"{client.id}\0{proof.jti}".encode("utf-8", "surrogatepass")).digest()
     with in_tenant(call.tenant.id):
         if not spend_once(call.tenant.id, "assertion", mark, datetime.fromtimestamp(proof.expires, UTC)):
             raise InvalidClient("This client assertion was used before.", reason="assertion_replayed")

@@ -138,7 +138,8 @@ def test_of_this_api_an_agent_hands_on_no_more_than_it_has(acme):
 
     def handed(*scopes):
         permissions = [{"scope": scope, "mode": "always"} for scope in scopes]
-        return api.post("/grants", wish(second, resource="agentauth", permissions=permissions))
+        soon = (now() + timedelta(hours=1)).isoformat()  # within what the robot has itself
+        return api.post("/grants", wish(second, resource="agentauth", permissions=permissions, expires_at=soon))
 
     problem = refused(handed("agents:read", "exports:write"), "invalid", 422)
     assert "exports:write" in problem["errors"][0]["detail"]

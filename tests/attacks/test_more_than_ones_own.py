@@ -1,0 +1,54 @@
+"""Nobody gets, or hands on, more than they have themselves."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.core.exceptions import ValidationError
+from django.utils.timezone import now
+
+from agentauth.grants.leaving import deactivate
+from agentauth.grants.models import Grant
+from tenants.founding import join
+from tenants.models import Member, Role
+from tests import cast
+from tests.api.tokens import Api, management_agent, management_grant, token
+
+pytestmark = pytest.mark.django_db
+
+
+def test_an_admin_cannot_let_an_owner_go_by_any_door() -> None:
+    house = cast.acme()
+    join(house.tenant, email="olaf@acme.example", name="Olaf", role=Role.OWNER, actor=cast.CAST)
+    admin = join(house.tenant, email="adam@acme.example", name="Adam", role=Role.ADMIN, actor=cast.CAST)
+    with pytest.raises(ValidationError):
+        deactivate(house.owner, by=admin)
+    assert Member.objects.get(pk=house.owner.pk).deactivated_at is None
+    assert house.events("member.deactivated") == []
+
+
+HANDED_ON: dict[str, tuple[str, dict[str, Any]]] = {
+    "always, where its own says ask": ("permissions", {"permissions": [{"scope": "agents:read", "mode": "always"}]}),
+    "for longer": ("expires_at", {"expires_at": (now() + timedelta(days=200)).isoformat()}),
+}
+
+
+@pytest.mark.parametrize("case", HANDED_ON)
+def test_an_agent_hands_on_nothing_more_freely_or_for_longer_than_it_has_it(case: str) -> None:
+    house = cast.acme()
+    robot, other = management_agent(house, "Robot"), management_agent(house, "Other")
+    own = management_grant(house, robot, None, {"grants:write": "always", "agents:read": "ask"})
+    field, changes = HANDED_ON[case]
+    wish = {
+        "agent": str(other.id),
+        "resource": "agentauth",
+        "for_itself": True,
+        "permissions": [{"scope": "agents:read", "mode": "ask"}],
+        "expires_at": (now() + timedelta(hours=1)).isoformat(),
+    }
+    answer = Api(house, token(house, own, "grants:write", "agents:read")).post("/grants", wish | changes)
+    assert answer.status_code == 422
+    assert [error["field"] for error in answer.json()["errors"]] == [field]
+    assert not Grant.objects.filter(tenant=house.tenant, agent=other).exists()
