@@ -6,4 +6,8 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "agentauth.settings")
 
 from django.core.wsgi import get_wsgi_application  # settings must be named first
 
-application = get_wsgi_application()
+ordinary = get_wsgi_application()
+
+from agentauth.oauth.lane import Lane  # noqa: E402  # models exist only after the line above
+
+application = Lane(ordinary)

@@ -3,6 +3,7 @@
 An endpoint is a function from `Call` to `Answer`, plain data both, so that it does not care which server calls it.
 """
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import wraps
@@ -10,18 +11,21 @@ from typing import Any
 
 import orjson
 from django.core.exceptions import RequestDataTooBig
+from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 
 from agentauth.agents.models import Agent
 from agentauth.keys.addresses import issuer
-from agentauth.oauth.errors import InvalidClient, InvalidRequest, OAuthError, RequestTooLarge
+from agentauth.oauth.errors import InvalidClient, InvalidRequest, OAuthError, RequestTooLarge, TemporarilyUnavailable
 from agentauth.oauth.parameters import MAX_BODY
 from audit.actions import Action
 from audit.record import ANONYMOUS, Actor, record
 from tenants.access import find_tenant
 from tenants.models import Tenant
 from tenants.rls import in_tenant
+
+log = logging.getLogger(__name__)
 
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 # A browser's script may read these answers: they depend on no cookie (RFC 9700 §2.6, Fetch §3.2)
@@ -66,6 +70,14 @@ def oauth_endpoint(*, refused: Action = Action.TOKEN_REFUSED, cors: bool = True)
         @csrf_exempt
         @wraps(endpoint)
         def view(request: HttpRequest, tenant: str) -> HttpResponse:
+            try:
+                return answered(request, tenant)
+            except (OperationalError, InterfaceError) as error:  # no record, no answer that counts
+                log.error("the database does not answer", exc_info=error)
+                gone = TemporarilyUnavailable("The database does not answer.")
+                return respond(Answer(gone.document(), gone.status), cors=cors)
+
+        def answered(request: HttpRequest, tenant: str) -> HttpResponse:
             here = find_tenant(tenant)
             if here is None:
                 return respond(_no_such_issuer(), cors=cors)
