@@ -13,6 +13,7 @@ class Action(StrEnum):
     MEMBER_ROLE_CHANGED = "member.role_changed"
     MEMBER_DEACTIVATED = "member.deactivated"
     MEMBER_SIGNED_IN = "member.signed_in"
+    MEMBER_DISCLOSED = "member.disclosed"  # name or address, by the person, to an agent
     # Keys
     KEY_CREATED = "key.created"
     KEY_RETIRED = "key.retired"

@@ -29,6 +29,7 @@ ACTS: dict[str, tuple[str, str, str]] = {
     Action.MEMBER_ROLE_CHANGED: ("made", "{subject_member}", "{role}"),
     Action.MEMBER_DEACTIVATED: ("deactivated", "{subject_member}", ""),
     Action.MEMBER_SIGNED_IN: ("signed in", "", ""),
+    Action.MEMBER_DISCLOSED: ("told", "{agent}", "who they are"),
     Action.KEY_CREATED: ("made a", "signing key", ""),
     Action.KEY_RETIRED: ("retired a", "signing key", ""),
     Action.AGENT_REGISTERED: ("registered", "{agent}", ""),

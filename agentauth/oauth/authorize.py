@@ -23,6 +23,7 @@ from agentauth.oauth.authorization_request import (
 from agentauth.oauth.client_document import client_of_document, looks_like_document, needs_reading
 from agentauth.oauth.codes import write_code
 from agentauth.oauth.consent import show_consent
+from agentauth.oauth.disclosures import disclosed, personal
 from agentauth.oauth.door import Call, caller, read_body, record_refusal
 from agentauth.oauth.errors import ConsentRequired, InvalidClient, InvalidRequestUri, LoginRequired, OAuthError
 from agentauth.oauth.models import PushedRequest
@@ -130,6 +131,8 @@ def _is_covered(asked: AuthorizationRequest, client: Agent, scopes: list[Scope],
         return False
     said: dict[Any, str] = dict(grant.permissions.values_list("scope_id", "mode"))
     if all(mode == "never" for mode in said.values()):
+        return False
+    if grant.member_id is None or not personal(asked) <= disclosed(client, grant.member_id):
         return False
     changed = client.client_metadata.get("identity_changed_at")
     if isinstance(changed, str) and changed > grant.given_at.isoformat():

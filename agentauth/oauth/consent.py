@@ -27,6 +27,7 @@ from agentauth.oauth.authorization_request import (
 )
 from agentauth.oauth.codes import write_code
 from agentauth.oauth.device_codes import answer as answer_device
+from agentauth.oauth.disclosures import disclose, personal
 from agentauth.oauth.door import Call, caller, record_refusal
 from agentauth.oauth.errors import AccessDenied, InvalidRequest, OAuthError
 from agentauth.oauth.pages import WITHOUT_SCRIPT, refused, seen
@@ -117,6 +118,7 @@ def show_consent(
             "grant": grant,
             "form": signing.dumps(form, salt=_salt(tenant), compress=True),
             "device": asked.device,
+            "learns": personal(asked),
             "next_host": shown_host(asked.to.redirect_uri),
             "next_is_here": is_loopback(asked.to.redirect_uri),
             "next_is_app": not asked.device and not asked.to.redirect_uri.startswith(("http:", "https:")),
@@ -159,6 +161,7 @@ def consent(request: HttpRequest, tenant: str) -> HttpResponse:
             if request.POST.get("answer") != "allow":
                 raise InvalidRequest("The form was not answered.", reason="consent_malformed")
             grant = _grant(request, form, client=client, resource=resource, member=member, ip=call.ip)
+            disclose(asked, client, member)
             signed_in = signed_in_at(request, member.user)
             if asked.device:
                 answer_device(asked, member, grant=grant, auth_time=signed_in)

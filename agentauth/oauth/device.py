@@ -107,4 +107,5 @@ def _record_guess(request: TenantRequest, reason: str, status: int) -> None:
         reasons=[reason],
         status=status,
         ip=caller(request),
+        details={"error": "invalid_request" if reason == _WRONG else "slow_down"},
     )

@@ -33,7 +33,7 @@ class AuthorizationCode(TenantOwned):
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["tenant", "code_hash"], name="one_code_per_hash")]
-        indexes = [models.Index(fields=["expires_at"])]
+        indexes = [models.Index(fields=["expires_at"]), models.Index(fields=["tenant", "access_jti"])]
 
 
 class RefreshToken(TenantOwned):
@@ -109,15 +109,28 @@ class DeviceRequest(TenantOwned):
     allowed_at = models.DateTimeField(null=True, blank=True)
     refused_at = models.DateTimeField(null=True, blank=True)
     spent_at = models.DateTimeField(null=True, blank=True)
+    access_jti = models.UUIDField(null=True)  # of the access token that came of it
 
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["tenant", "device_hash"], name="one_device_request_per_hash"),
             models.UniqueConstraint(fields=["tenant", "user_hash"], name="one_device_request_per_user_code"),
         ]
-        indexes = [models.Index(fields=["expires_at"])]
+        indexes = [models.Index(fields=["expires_at"]), models.Index(fields=["tenant", "access_jti"])]
 
     @property
     def is_open(self) -> bool:
         """May still be answered."""
         return self.allowed_at is None and self.refused_at is None and self.expires_at > now()
+
+
+class Disclosure(TenantOwned):
+    """A person has let an agent learn this about them (`profile` or `email`); what is new is asked about."""
+
+    agent = TenantForeignKey(Agent, models.CASCADE, related_name="+")
+    member = TenantForeignKey(Member, models.CASCADE, related_name="+")
+    scope = models.CharField(max_length=20)
+    allowed_at = models.DateTimeField(default=now)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["tenant", "agent", "member", "scope"], name="disclosed_once")]

@@ -12,6 +12,7 @@ from agentauth.oauth.par import par
 from agentauth.oauth.register import register
 from agentauth.oauth.revoke import revoke
 from agentauth.oauth.token import token
+from agentauth.oauth.userinfo import userinfo
 
 _ISSUER = "t/<str:tenant>"
 
@@ -31,4 +32,5 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path(f"{_ISSUER}/oauth/register", register),  # RFC 7591
     path(f"{_ISSUER}/oauth/revoke", revoke),  # RFC 7009
     path(f"{_ISSUER}/oauth/introspect", introspect),  # RFC 7662
+    path(f"{_ISSUER}/oauth/userinfo", userinfo),  # OpenID Connect Core §5.3
 ]

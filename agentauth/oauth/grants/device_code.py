@@ -35,8 +35,8 @@ def prove(asked: Parameters, client: Agent) -> Authority:
         raise InvalidGrant("What was allowed has ended.", reason="grant_ended", grant=row.grant)
 
     def spend(jti: UUID) -> None:
-        row.spent_at = now()
-        row.save(update_fields=["spent_at"])
+        row.spent_at, row.access_jti = now(), jti
+        row.save(update_fields=["spent_at", "access_jti"])
 
     return Authority(
         grant=row.grant,
