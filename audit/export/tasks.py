@@ -16,7 +16,7 @@ from tenants.rls import in_tenant
 UNHEARD = timedelta(seconds=10)  # an order that no worker has taken by then may have been lost
 AGAIN = timedelta(seconds=60)  # until it is enqueued once more
 
-_IMPATIENT = {"max_retries": 0, "connect_retries_timeout": 1, "socket_connect_timeout": 1}
+_IMPATIENT = {"max_retries": 0, "connect_retries_timeout": 1, "socket_connect_timeout": 1, "socket_timeout": 1}
 
 
 def enqueue(export_id: UUID, tenant_id: UUID) -> None:
