@@ -16,6 +16,7 @@ from agentauth.api.paging import PageQuery, page
 from agentauth.api.problems import invalid, not_found
 from agentauth.api.reading import Nothing, Strict, Text, body, query
 from agentauth.api.words import Answers, EndedShape, PersonShape, person, scope_names
+from agentauth.grants.leaving import retire_agent
 from agentauth.oauth.errors import InvalidRedirectUri
 from agentauth.oauth.redirect_uris import require_registrable
 from agentauth.resources.ceilings import set_ceiling
@@ -288,7 +289,7 @@ class RetireAgent(_Agents):
     def post(self, request: Request, agent: UUID) -> Response:
         said = body(request, Reason)
         found = self.find(agent)
-        ended = found.retire(by=self.caller.member or self.caller.actor, reason=said["reason"])
+        ended = retire_agent(found, by=self.caller.member or self.caller.actor, reason=said["reason"])
         return Response({"agent": show_whole(found), "ended": show_ended(ended)})
 
 

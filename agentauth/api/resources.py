@@ -18,6 +18,7 @@ from agentauth.api.paging import PageQuery, page
 from agentauth.api.problems import invalid, not_found
 from agentauth.api.reading import Nothing, Strict, Text, body, query
 from agentauth.api.words import Answers
+from agentauth.grants.leaving import retire_resource
 from agentauth.keys.addresses import management_url, resource_url
 from agentauth.outbound.addresses import FetchRefused
 from agentauth.outbound.fetch import FetchFailed
@@ -258,7 +259,7 @@ class RetireResource(_Resources):
     def post(self, request: Request, resource: UUID) -> Response:
         body(request, Nothing)
         found = self.find(resource, to_change=True)
-        publishing.retire(found, by=self.caller.person)
+        retire_resource(found, by=self.caller.person)
         return Response(show_whole(found, self.tenant))
 
 

@@ -22,6 +22,7 @@ from agentauth.console.badges import ORDER, Chip, badge, chips, live_grants
 from agentauth.console.frame import polled
 from agentauth.console.quickstart import quickstart
 from agentauth.console.telling import CALLS, tell
+from agentauth.grants.leaving import retire_agent
 from agentauth.grants.models import Grant
 from audit.actions import Action
 from audit.models import Event
@@ -357,7 +358,7 @@ def agent_retire(request: TenantRequest, agent_id: UUID) -> HttpResponse:
         messages.error(request, f"Nothing was changed: type {found.name} exactly as it stands on the badge.")
         return to_agent(request, found, "danger")
     try:
-        found.retire(by=request.member, reason=request.POST.get("reason", "").strip())
+        retire_agent(found, by=request.member, reason=request.POST.get("reason", "").strip())
     except WrongState as wrong:
         messages.warning(request, str(wrong))
     return to_agent(request, found)

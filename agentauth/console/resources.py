@@ -16,6 +16,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from agentauth.agents.models import WrongState
 from agentauth.console.scopes_form import operation_rows, read_edits, scope_rows, unmapped
+from agentauth.grants.leaving import retire_resource
 from agentauth.grants.models import Grant
 from agentauth.keys.addresses import resource_url
 from agentauth.keys.ring import RingError
@@ -357,8 +358,12 @@ def retire(request: TenantRequest, slug: str) -> HttpResponse:
     found = require_own(request, slug)
     grants = Grant.objects.filter(tenant=request.tenant, resource=found, ended_at=None, expires_at__gt=now())
     if request.method == "POST":
-        publishing.retire(found, by=request.member)
-        messages.success(request, f"{found.name} is closed. No call passes any more. Its record stays.")
+        try:
+            retire_resource(found, by=request.member)
+        except WrongState as wrong:
+            messages.warning(request, str(wrong))
+        else:
+            messages.success(request, f"{found.name} is closed. No call passes any more. Its record stays.")
         return HttpResponseRedirect(reverse("resources", args=[request.tenant.slug]), status=303)
     return render(request, "console/resources/retire.html", {"resource": found, "live_grants": grants.count()})
 

@@ -1,12 +1,17 @@
-"""When a person leaves: every grant they gave ends and agents that only they own stop, in one transaction."""
+"""When a person, an agent or a resource leaves: every grant that stood on it ends, in the same transaction."""
+
+from dataclasses import replace
 
 from django.db import transaction
+from django.db.models import QuerySet
 from django.utils.timezone import now
 
 from agentauth.agents.models import Agent, WrongState, actor_of
 from agentauth.grants.models import Grant
+from agentauth.resources import publishing
+from agentauth.resources.models import Resource
 from audit.actions import Action
-from audit.record import record
+from audit.record import Actor, record
 from tenants.models import Member, Revocation, Role
 from tenants.revocation import Ended, revoke
 from tenants.roles import require_may_remove
@@ -43,3 +48,26 @@ def deactivate(member: Member, *, by: Member) -> Ended:
             details={"grants_ended": grants, "tokens_ended": tokens},
         )
         return Ended(grants=grants, tokens=tokens, at=at)
+
+
+def retire_agent(agent: Agent, *, by: Member | Actor, reason: str = "") -> Ended:
+    """Void this badge for good, and with it whatever it was allowed. Raises WrongState."""
+    with transaction.atomic():
+        ended = agent.retire(by=by, reason=reason)
+        grants = Grant.objects.select_for_update().filter(tenant_id=agent.tenant_id, agent=agent, ended_at=None)
+        return replace(ended, grants=_end(grants, Grant.EndReason.AGENT_RETIRED, by))
+
+
+def retire_resource(resource: Resource, *, by: Member | Actor) -> int:
+    """Close it for good, and end what was allowed there. Returns how many grants that were. Raises WrongState."""
+    with transaction.atomic():
+        publishing.retire(resource, by=by)
+        grants = Grant.objects.select_for_update().filter(
+            tenant_id=resource.tenant_id, resource=resource, ended_at=None
+        )
+        return _end(grants, Grant.EndReason.REVOKED, by)
+
+
+def _end(grants: QuerySet[Grant], reason: Grant.EndReason, by: Member | Actor) -> int:
+    person = by if isinstance(by, Member) else None
+    return len([grant.end(reason, Action.GRANT_REVOKED, actor=actor_of(by), by=person) for grant in grants])

@@ -52,3 +52,21 @@ def test_an_agent_hands_on_nothing_more_freely_or_for_longer_than_it_has_it(case
     assert answer.status_code == 422
     assert [error["field"] for error in answer.json()["errors"]] == [field]
     assert not Grant.objects.filter(tenant=house.tenant, agent=other).exists()
+
+
+@pytest.mark.parametrize("leaver", ["agent", "resource"])
+def test_what_is_retired_leaves_no_grant_behind(leaver: str) -> None:
+    house = cast.acme()
+    agent = cast.assistant(house)
+    grant = cast.matts_grant(house, agent)
+    owner = cast.signed_in(house.owner)
+    if leaver == "agent":
+        path, said = f"/t/acme/agents/{agent.id}/retire/", {"name": agent.name}
+    else:
+        path, said = "/t/acme/resources/office/retire/", {}
+    assert owner.post(path, said).status_code == 303
+    assert owner.post(path, said).status_code in (303, 404)  # a second time changes nothing
+    grant.refresh_from_db()
+    assert grant.ended_at is not None
+    (event,) = house.events("grant.revoked")
+    assert (event.grant_id, event.actor) == (grant.id, str(house.owner.id))
