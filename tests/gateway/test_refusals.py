@@ -23,12 +23,13 @@ from tenants.rls import in_tenant
 from tests.gateway.conftest import Answer, Stage, eventually
 
 
-def the_refusal(stage: Stage, answer: Answer, *reasons: str) -> None:
+def the_refusal(stage: Stage, answer: Answer, *reasons: str, earlier: int = 0) -> None:
     """The answer says why, the event too, and nothing went upstream."""
     assert answer.codes == list(reasons)
     assert all(reason["words"] and reason["fix"] for reason in answer.json()["reasons"])
     assert stage.upstream.seen == []
-    (event,) = stage.events("call.refused")
+    *before, event = stage.events("call.refused")
+    assert len(before) == earlier
     assert (event.decision, event.reasons, event.status) == ("refuse", list(reasons), answer.status)
     assert answer.header("content-type") == "application/problem+json"
 
@@ -226,15 +227,25 @@ def test_what_speaks_against_a_call_refuses_it_within_a_second(stage: Stage, rea
     status, apply = STATES[reason]
     assert stage.call("GET", "/rooms").status == 200
     apply(stage)
+    refusals: list[Answer] = []
 
     def refused() -> Answer | None:
         stage.upstream.forget()
         answer = stage.call("GET", "/rooms")
-        return answer if answer.status != 200 else None
+        if answer.status != 200:
+            refusals.append(answer)
+        return refusals[-1] if refusals else None
+
+    def settled() -> Answer | None:
+        answer = refused()
+        assert answer is not None and answer.status != 200, "it passed again"
+        return None if answer.codes == ["token_revoked"] else answer
 
     answer = eventually(refused, timeout=1)
+    if answer.codes == ["token_revoked"]:  # `iat` counts seconds: a token of that very second is void for that alone
+        answer = eventually(settled, timeout=3)
     assert (answer.status, answer.codes) == (status, [reason])
-    the_refusal(stage, answer, reason)
+    the_refusal(stage, answer, reason, earlier=len(refusals) - 1)
 
 
 def test_a_scope_that_the_token_lacks_is_named_in_the_challenge(stage: Stage) -> None:
