@@ -94,7 +94,7 @@ class HasManagementScope(BasePermission):
     def has_permission(self, request: Request, view: "APIView") -> bool:
         caller = caller_of(request)
         reads = request.method in ("GET", "HEAD", "OPTIONS")
-        name: str = view.read_scope if reads else view.write_scope  # type: ignore[attr-defined]
+        name: str = view.read_scope if reads else view.write_scope  # type: ignore[attr-defined]  # each view names its own
         roles: frozenset[Role] = view.read_roles if reads else view.write_roles  # type: ignore[attr-defined]
         if name not in caller.scopes:
             raise lacking(Reason.SCOPE_MISSING, f"This needs the scope {name}.", caller, name)
