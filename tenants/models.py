@@ -74,6 +74,18 @@ class Tenant(models.Model):
     # What self-registered MCP clients may do before an admin has looked at them
     open_registration = models.BooleanField(default=True)
     unapproved_ceiling = models.CharField(max_length=10, default="read")
+    approval_first = models.BooleanField(default=False)  # they may do nothing at all before
+    issuer_host = models.CharField(
+        max_length=253, blank=True, default=""
+    )  # its own host as issuer, else a path of ours
+    key_rotation_days = models.PositiveSmallIntegerField(default=90)  # 0: on demand only
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["issuer_host"], condition=~models.Q(issuer_host=""), name="one_tenant_per_issuer_host"
+            )
+        ]
 
     def __str__(self) -> str:
         return self.name

@@ -68,6 +68,9 @@ class Agent(TenantOwned):
     token_endpoint_auth_method = models.CharField(max_length=40, default="none")
     client_metadata = models.JSONField(default=dict, blank=True)  # as registered, echoed
     jwks_uri = models.CharField(max_length=500, blank=True, default="")
+    high_assurance = models.BooleanField(default=False)  # PAR, DPoP and private_key_jwt only (the shape of FAPI 2.0)
+    dpop_bound_access_tokens = models.BooleanField(default=False)  # RFC 9449 §5.2
+    registration_token_hash = models.BinaryField(max_length=32, null=True)  # RFC 7592 §3
     document_fetched_at = models.DateTimeField(null=True, blank=True)
     document_fresh_until = models.DateTimeField(null=True, blank=True)
 

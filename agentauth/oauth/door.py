@@ -45,6 +45,8 @@ class Call:
     body: bytes = b""
     content_type: str = ""
     authorization: str = ""
+    dpop: str = ""  # the DPoP header (RFC 9449 §4.1)
+    jkt: str = ""  # thumbprint of the key that this call proved to hold, put in by `dpop.prove_possession`
     ip: str = ""
     client: Agent | None = None
     grant_type: str = ""
@@ -90,6 +92,7 @@ def oauth_endpoint(*, refused: Action = Action.TOKEN_REFUSED, cors: bool = True)
             call = Call(tenant=here, ip=caller(request))
             call.content_type = request.headers.get("Content-Type", "")
             call.authorization = request.headers.get("Authorization", "")
+            call.dpop = request.headers.get("DPoP", "")
             try:
                 call.body = read_body(request)
                 answer = endpoint(call)

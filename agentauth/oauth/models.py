@@ -30,6 +30,9 @@ class AuthorizationCode(TenantOwned):
     family = models.UUIDField(null=True)  # of the refresh tokens that came of it
     access_jti = models.UUIDField(null=True)  # of the access token that came of it
     protocol_scope = models.CharField(max_length=60, blank=True, default="")
+    authorization_details = models.JSONField(default=list, blank=True)  # RFC 9396, as allowed
+    acr = models.CharField(max_length=100, blank=True, default="")  # how the person had signed in (RFC 9470)
+    jkt = models.CharField(max_length=64, blank=True, default="")  # bound to this key (RFC 9449 §10)
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["tenant", "code_hash"], name="one_code_per_hash")]
@@ -52,6 +55,9 @@ class RefreshToken(TenantOwned):
     spent_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
     access_jti = models.UUIDField(null=True)  # of the access token issued with it
+    authorization_details = models.JSONField(default=list, blank=True)
+    acr = models.CharField(max_length=100, blank=True, default="")
+    jkt = models.CharField(max_length=64, blank=True, default="")  # a public client's is bound (RFC 9449 §5)
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["tenant", "token_hash"], name="one_refresh_token_per_hash")]
@@ -110,6 +116,8 @@ class DeviceRequest(TenantOwned):
     refused_at = models.DateTimeField(null=True, blank=True)
     spent_at = models.DateTimeField(null=True, blank=True)
     access_jti = models.UUIDField(null=True)  # of the access token that came of it
+    authorization_details = models.JSONField(default=list, blank=True)
+    acr = models.CharField(max_length=100, blank=True, default="")
 
     class Meta:
         constraints = [
@@ -117,6 +125,42 @@ class DeviceRequest(TenantOwned):
             models.UniqueConstraint(fields=["tenant", "user_hash"], name="one_device_request_per_user_code"),
         ]
         indexes = [models.Index(fields=["expires_at"]), models.Index(fields=["tenant", "access_jti"])]
+
+    @property
+    def is_open(self) -> bool:
+        """May still be answered."""
+        return self.allowed_at is None and self.refused_at is None and self.expires_at > now()
+
+
+class BackchannelRequest(TenantOwned):
+    """OpenID Connect CIBA: an agent asks its person, who answers in their inbox. Answered once, redeemed once."""
+
+    auth_req_hash = models.BinaryField(max_length=32)
+    agent = TenantForeignKey(Agent, models.CASCADE, related_name="+")
+    resource = TenantForeignKey(Resource, models.CASCADE, related_name="+")
+    member = TenantForeignKey(Member, models.CASCADE, related_name="backchannel_requests")  # who was named
+    grant = TenantForeignKey(Grant, models.CASCADE, related_name="+", null=True)
+    scope = models.TextField()  # asked for; once allowed, what was allowed of it
+    protocol_scope = models.CharField(max_length=60, blank=True, default="")
+    authorization_details = models.JSONField(default=list, blank=True)
+    binding_message = models.CharField(max_length=200, blank=True, default="")  # hostile text
+    ping_url = models.CharField(max_length=500, blank=True, default="")  # empty: the client polls
+    sealed_ping_token = models.BinaryField(null=True)  # `client_notification_token`, sealed by the key ring
+    pinged_at = models.DateTimeField(null=True, blank=True)
+    auth_time = models.DateTimeField(null=True, blank=True)
+    acr = models.CharField(max_length=100, blank=True, default="")
+    created_at = models.DateTimeField(default=now)
+    expires_at = models.DateTimeField()
+    interval = models.PositiveSmallIntegerField(default=5)  # seconds between two polls
+    polled_at = models.DateTimeField(null=True, blank=True)
+    allowed_at = models.DateTimeField(null=True, blank=True)
+    refused_at = models.DateTimeField(null=True, blank=True)
+    spent_at = models.DateTimeField(null=True, blank=True)
+    access_jti = models.UUIDField(null=True)  # of the access token that came of it
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["tenant", "auth_req_hash"], name="one_backchannel_request")]
+        indexes = [models.Index(fields=["expires_at"]), models.Index(fields=["tenant", "member"])]
 
     @property
     def is_open(self) -> bool:

@@ -13,6 +13,7 @@ KEPT = timedelta(days=1)  # beyond the end, so that a late replay is still told 
 SLICE = 5000  # rows per transaction: locks are short, nobody waits
 _ENDS = {
     "oauth_authorizationcode": "expires_at",
+    "oauth_backchannelrequest": "expires_at",
     "oauth_devicerequest": "expires_at",
     "oauth_pushedrequest": "expires_at",
     "oauth_refreshtoken": "family_expires_at",

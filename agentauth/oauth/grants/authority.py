@@ -46,6 +46,9 @@ class Authority:
     nonce: str = ""
     openid: bool = False
     delegation: Delegation | None = None
+    bound_to: str = ""  # the only key (RFC 7638 thumbprint) that may use this artefact (RFC 9449 §5, §10)
+    authorization_details: tuple[dict[str, Any], ...] = ()  # RFC 9396, as allowed
+    acr: str = ""  # RFC 9470
 
 
 # In the tenant's transaction, under a row lock. Raises OAuthError; what a refusal leaves behind is its aftermath
