@@ -18,7 +18,6 @@ from psycopg_pool import PoolTimeout
 
 from agentauth.gateway import mcp, rest
 from agentauth.gateway.answers import Answer, Refusal, bad_request, json_answer, no_token, problem
-from agentauth.gateway.arguments import BadJSON
 from agentauth.gateway.headers import BadHeader, one
 from agentauth.gateway.ledger import Unrecorded
 from agentauth.gateway.metadata import PREFIX, describe
@@ -27,6 +26,7 @@ from agentauth.gateway.request import Gone, Receive, Request, Scope, Send, TooLa
 from agentauth.gateway.snapshot import Resource, Tenant
 from agentauth.gateway.who import BadRequest, NoToken, Principal, TokenRefused, read_bearer, verify
 from agentauth.gateway.worker import Worker
+from agentauth.grants.arguments import BadJSON
 from agentauth.policy.decision import Reason, refuse
 from audit.actions import Action
 from audit.record import ANONYMOUS, Actor, event_row

@@ -19,10 +19,10 @@ import orjson
 import psycopg
 
 from agentauth.gateway.answers import status_of
-from agentauth.gateway.arguments import shown
 from agentauth.gateway.database import ENTER, LIMIT, Connection, connect
 from agentauth.gateway.who import Principal
 from agentauth.grants.approvals import LIFETIME as APPROVAL_LIFETIME
+from agentauth.grants.arguments import shown
 from agentauth.policy.decision import Decision, Effect, Reason, refuse
 from agentauth.policy.evaluate import standing
 from agentauth.policy.facts import Facts

@@ -19,7 +19,6 @@ import orjson
 from django.conf import settings
 
 from agentauth.gateway.answers import Answer, Headers, Refusal, problem, rpc_error
-from agentauth.gateway.arguments import LONGEST_SHOWN, canonical, hash_of
 from agentauth.gateway.calls import Call
 from agentauth.gateway.forward import UpstreamProblem, asking, own_headers, pieces, whole
 from agentauth.gateway.headers import Pairs, inbound, one, outbound
@@ -32,6 +31,7 @@ from agentauth.gateway.sse import Event, Reader, TooLong
 from agentauth.gateway.whether import gather
 from agentauth.gateway.who import Principal
 from agentauth.gateway.worker import Worker
+from agentauth.grants.arguments import LONGEST_SHOWN, canonical, hash_of
 from agentauth.policy.decision import Decision, Reason, refuse
 from agentauth.policy.evaluate import evaluate, evaluate_protocol, may_be_seen
 from agentauth.policy.facts import CallFacts, Facts

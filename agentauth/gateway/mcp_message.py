@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentauth.gateway.answers import Answer, rpc_error
-from agentauth.gateway.arguments import BadJSON, read_json
 from agentauth.gateway.headers import RawHeaders, one
+from agentauth.grants.arguments import BadJSON, read_json
 
 MODERN = ("2026-07-28",)
 LEGACY = ("2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05")

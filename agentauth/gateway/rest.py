@@ -10,7 +10,6 @@ import aiohttp
 from django.conf import settings
 
 from agentauth.gateway.answers import Headers, Refusal, problem
-from agentauth.gateway.arguments import LONGEST_SHOWN, BadJSON, canonical, hash_of, query_values, read_json
 from agentauth.gateway.calls import Call
 from agentauth.gateway.forward import BUFFERED, Upload, UpstreamProblem, asking, own_headers, pieces
 from agentauth.gateway.headers import inbound, one, outbound
@@ -22,6 +21,7 @@ from agentauth.gateway.snapshot import Resource, Tenant
 from agentauth.gateway.whether import gather
 from agentauth.gateway.who import Principal
 from agentauth.gateway.worker import Worker
+from agentauth.grants.arguments import LONGEST_SHOWN, BadJSON, canonical, hash_of, query_values, read_json
 from agentauth.policy.evaluate import evaluate
 from agentauth.policy.facts import CallFacts, Facts
 from tenants.rls import new_id

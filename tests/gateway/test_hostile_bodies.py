@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from agentauth.gateway.arguments import BadJSON, read_json
 from agentauth.gateway.ledger import Ledger, Unrecorded
+from agentauth.grants.arguments import BadJSON, read_json
 from tests.gateway.conftest import Stage
 
 JSON = ("Content-Type", "application/json")
