@@ -94,6 +94,18 @@ class InvalidTarget(OAuthError):
     code = "invalid_target"
 
 
+class InvalidAuthorizationDetails(OAuthError):
+    """RFC 9396 §5."""
+
+    code = "invalid_authorization_details"
+
+
+class UnmetAuthenticationRequirements(OAuthError):
+    """RFC 9470 §5: the person cannot sign in as strongly as was asked."""
+
+    code = "unmet_authentication_requirements"
+
+
 class LoginRequired(OAuthError):
     """OpenID Connect Core §3.1.2.6, as the next one."""
 

@@ -22,6 +22,7 @@ _LONGER = {
     "actor_token": 8192,
     "state": 4096,
     "scope": 4096,
+    "authorization_details": 8192,
     "client_id": 500,
     "redirect_uri": 500,
 }
