@@ -9,6 +9,7 @@ from agentauth.agents.models import Agent
 from agentauth.grants.granting import live_grant
 from agentauth.grants.models import Grant
 from agentauth.policy.conditions import unmet
+from agentauth.policy.conditions.sign_in import LEVELS
 from agentauth.policy.decision import Decision
 from agentauth.policy.evaluate import evaluate
 from agentauth.policy.facts import AgentFacts, CallFacts, Facts, GrantFacts, OperationFacts
@@ -71,7 +72,8 @@ def _facts(tenant: Tenant, agent: Agent, operation: Operation, grant: Grant | No
 
 
 def _call() -> CallFacts:
-    return CallFacts(now=now(), calls_today=0)
+    """By a person who has signed in this second, as well as can be."""
+    return CallFacts(now=now(), calls_today=0, acr=LEVELS[-1], auth_time=int(now().timestamp()))
 
 
 def _modes(grant: Grant | None) -> dict[str, str]:

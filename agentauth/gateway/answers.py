@@ -9,6 +9,8 @@ from uuid import UUID
 import orjson
 from django.conf import settings
 
+from agentauth.oauth.authorization_details import Details
+from agentauth.policy.conditions.sign_in import enough_for
 from agentauth.policy.decision import Decision, Reason
 
 Headers = list[tuple[bytes, bytes]]
@@ -37,6 +39,8 @@ _AUTHORIZE_AGAIN = frozenset(
 )
 # A new token with this scope would help
 _SCOPE_HELPS = frozenset({Reason.SCOPE_MISSING, Reason.GRANT_LACKS_SCOPE})
+# Asking the person for this very call would help (RFC 9396)
+_DETAILS_HELP = _SCOPE_HELPS | {Reason.TOKEN_OTHER_CALL, Reason.NEEDS_APPROVAL}
 
 
 @dataclass(slots=True)
@@ -49,7 +53,7 @@ class Answer:
 def status_of(decision: Decision, protocol: str = "rest") -> int:
     """The HTTP status of a refusal. To an MCP client 404 says that its session is over, so there it is 403."""
     reasons = set(decision.reasons)
-    if reasons & _AUTHORIZE_AGAIN:
+    if reasons & _AUTHORIZE_AGAIN or decision.sign_in:
         return 401
     if protocol == "mcp" and reasons == {Reason.OPERATION_UNKNOWN}:
         return 403
@@ -66,7 +70,7 @@ def metadata_url(tenant: str, resource: str) -> str:
 
 
 def challenge(
-    tenant: str, resource: str, *, scope: str = "", error: str = "", description: str = ""
+    tenant: str, resource: str, *, scope: str = "", error: str = "", description: str = "", **more: str
 ) -> tuple[bytes, bytes]:
     parts = []
     if error:
@@ -75,6 +79,7 @@ def challenge(
         parts.append(f'error_description="{_quotable(description)}"')
     if scope:
         parts.append(f'scope="{scope}"')
+    parts += [f'{name}="{value}"' for name, value in more.items()]
     parts.append(f'resource_metadata="{metadata_url(tenant, resource)}"')
     return b"www-authenticate", ("Bearer " + ", ".join(parts)).encode("ascii")
 
@@ -106,6 +111,8 @@ class Refusal:
     resource_id: UUID | None = None
     scopes: str = ""
     protocol: str = "rest"
+    details: Details = ()
+    """What the client could ask its person for, to be allowed this very call (RFC 9396)."""
 
     @property
     def status(self) -> int:
@@ -115,10 +122,19 @@ class Refusal:
         found: Headers = [(b"agentauth-call", str(self.call_id).encode())]
         reasons = set(self.decision.reasons)
         words = self.decision.words
-        if self.status == 401:
+        if self.decision.sign_in:
+            scope, error = self.decision.scope, "insufficient_user_authentication"
+            step_up = challenge(
+                self.tenant, self.resource, scope=scope, error=error, description=words, **self._step_up()
+            )
+            found.append(step_up)
+        elif self.status == 401:
             scope = self.decision.scope or self.scopes
             where = (self.tenant, self.resource)
             found.append(challenge(*where, scope=scope, error="invalid_token", description=words))
+        elif reasons == {Reason.TOKEN_OTHER_CALL}:  # draft-zehavi-oauth-rar-metadata, with the body's details
+            error = "insufficient_authorization_details"
+            found.append(challenge(self.tenant, self.resource, error=error, description=words))
         elif self.status == 403 and reasons <= _SCOPE_HELPS and self.decision.scope:
             found.append(
                 challenge(
@@ -133,6 +149,12 @@ class Refusal:
             found.append((b"retry-after", str(_until_midnight()).encode()))
         return found
 
+    def _step_up(self) -> dict[str, str]:
+        """RFC 9470 §3: every level that would do, the weakest first, and how old the sign-in may be."""
+        demand = self.decision.sign_in
+        found = {"acr_values": " ".join(enough_for(demand["acr"]))} if "acr" in demand else {}
+        return found | ({"max_age": str(demand["max_age"])} if "max_age" in demand else {})
+
     def told(self) -> dict[str, Any]:
         """Why, what would fix it, and where to go for that."""
         decision = self.decision
@@ -145,6 +167,9 @@ class Refusal:
         }
         if decision.scope:
             said["scope"] = decision.scope
+        said |= self._step_up()
+        if self.details and set(decision.reasons) <= _DETAILS_HELP:
+            said["authorization_details"] = self.details
         if self.approval_id is not None:
             said["approval"] = str(self.approval_id)
             said["ask_at"] = f"{settings.KNOBS.base_url}/t/{self.tenant}/my/inbox/{self.approval_id}/"

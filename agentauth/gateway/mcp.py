@@ -32,6 +32,7 @@ from agentauth.gateway.whether import gather
 from agentauth.gateway.who import Principal
 from agentauth.gateway.worker import Worker
 from agentauth.grants.arguments import LONGEST_SHOWN, canonical, hash_of
+from agentauth.oauth.authorization_details import Details, details_of
 from agentauth.policy.decision import Decision, Reason, refuse
 from agentauth.policy.evaluate import evaluate, evaluate_protocol, may_be_seen
 from agentauth.policy.facts import CallFacts, Facts
@@ -155,7 +156,8 @@ class _Conversation:
             details["tool"] = _NOT_PLAIN.sub("?", name)[:128]
         elif message.method and not _is_harmless(message):
             judge = _unmapped
-        call_facts = CallFacts(datetime.now(UTC), self.request.ip, arguments)
+        args_hash = hash_of(arguments) if message.method == "tools/call" else ""
+        call_facts = CallFacts(datetime.now(UTC), self.request.ip, arguments, args_hash=args_hash)
         facts = await gather(
             self.worker.snapshots, self.tenant, self.resource, self.who, operation=facts_of, call=call_facts
         )
@@ -168,7 +170,7 @@ class _Conversation:
             resource_id=self.resource.id,
             operation=operation or message.method or details["method"],
             ip=self.request.ip,
-            args_hash=hash_of(arguments) if message.method == "tools/call" else "",
+            args_hash=args_hash,
             arguments=arguments,
             details=details,
         )
@@ -189,6 +191,7 @@ class _Conversation:
                 resource_id=self.resource.id,
                 scopes=" ".join(sorted(self.resource.scopes)),
                 protocol="mcp",
+                details=self._details(intent),
             )
             await self.request.answer(refusal.as_rpc(message.id))
 
@@ -208,6 +211,12 @@ class _Conversation:
             tell_problem=tell_problem,
             tell_refusal=tell_refusal,
         )
+
+    def _details(self, intent: Intent) -> Details:
+        """What a person could be asked for instead."""
+        if not self.who.member_id or intent.facts.operation is None:
+            return ()
+        return details_of(self.resource.url, intent.operation, intent.arguments)
 
     def _url(self) -> str:
         return self.resource.upstream.geturl()

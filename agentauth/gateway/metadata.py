@@ -3,6 +3,7 @@
 from typing import Any
 
 from agentauth.gateway.snapshot import Resource, Tenant
+from agentauth.oauth.authorization_details import TYPES
 
 PREFIX = b"/.well-known/oauth-protected-resource/"
 
@@ -14,4 +15,5 @@ def describe(tenant: Tenant, resource: Resource) -> dict[str, Any]:
         "scopes_supported": sorted(resource.scopes),
         "bearer_methods_supported": ["header"],
         "resource_name": resource.name,
+        "authorization_details_types_supported": list(TYPES),
     }

@@ -22,6 +22,7 @@ from agentauth.gateway.whether import gather
 from agentauth.gateway.who import Principal
 from agentauth.gateway.worker import Worker
 from agentauth.grants.arguments import LONGEST_SHOWN, BadJSON, canonical, hash_of, query_values, read_json
+from agentauth.oauth.authorization_details import details_of
 from agentauth.policy.evaluate import evaluate
 from agentauth.policy.facts import CallFacts, Facts
 from tenants.rls import new_id
@@ -54,7 +55,8 @@ async def serve(
     arguments = _arguments(request, match, query, body)
     now = datetime.now(UTC)
     operation = match.operation.facts if match else None
-    call_facts = CallFacts(now, request.ip, arguments)
+    args_hash = hash_of(arguments)
+    call_facts = CallFacts(now, request.ip, arguments, args_hash=args_hash)
     facts = await gather(worker.snapshots, tenant, resource, who, operation=operation, call=call_facts)
     if _is_about_arguments(facts):
         _require_read(arguments, body)
@@ -67,7 +69,7 @@ async def serve(
         resource_id=resource.id,
         operation=operation.key if operation else "",
         ip=request.ip,
-        args_hash=hash_of(arguments),
+        args_hash=args_hash,
         arguments=arguments,
         details={"protocol": "rest", "method": request.method, "path": write_path(segments)[:400]},
     )
@@ -84,6 +86,7 @@ async def serve(
             agent_id=who.agent_id,
             approval_id=verdict.approval_id,
             resource_id=resource.id,
+            details=details_of(resource.url, intent.operation, arguments) if who.member_id and body is not None else (),
         )
         await request.answer(refusal.as_problem())
 
@@ -163,6 +166,8 @@ def _require_read(arguments: dict[str, Any], body: bytes | None) -> None:
 def _is_about_arguments(facts: Facts) -> bool:
     if facts.grant is None or facts.operation is None:
         return False
+    if facts.token_calls is not None:
+        return True
     return facts.grant.modes.get(facts.operation.scope or "") == "ask" or "arguments" in facts.grant.constraints
 
 

@@ -1,5 +1,6 @@
 """Whether a call may pass: the facts about it, gathered from what this worker holds."""
 
+from dataclasses import replace
 from datetime import datetime
 
 from agentauth.gateway.snapshot import Grant, Resource, Snapshots, Tenant
@@ -21,11 +22,12 @@ async def gather(
     if grant is not None and not _is_theirs(grant, resource, who):
         grant = None
     return Facts(
-        call=call,
+        call=replace(call, acr=who.acr, auth_time=who.auth_time),
         agent=await _weakest_agent(snapshots, tenant, resource, who, call.now),
         operation=operation,
         grant=grant.facts if grant else None,
         token_scopes=who.scopes,
+        token_calls=who.calls,
         member_active=grant.member_active if grant else None,
         resource_published=resource.published,
         tenant_suspended=tenant.suspended,

@@ -13,6 +13,7 @@ from cryptography.exceptions import InvalidSignature
 
 from agentauth.gateway.headers import RawHeaders
 from agentauth.gateway.snapshot import Tenant
+from agentauth.oauth.authorization_details import calls_of
 from agentauth.oauth.own_token import AGENT_PROFILE
 from agentauth.policy.decision import Reason
 
@@ -43,7 +44,8 @@ class TokenRefused(Exception):
 class Principal:
     """What a valid token says. `chain` holds every agent in it, the one that calls first.
 
-    `via` names the grants and tokens that this one was exchanged from (RFC 8693): ("grant" or "token", id).
+    `via` names the grants and tokens that this one was exchanged from (RFC 8693): ("grant" or "token", id). `acr` and
+    `auth_time` say how and when its person signed in (RFC 9470), `calls` what it is only good for (RFC 9396).
     """
 
     agent_id: UUID
@@ -59,6 +61,9 @@ class Principal:
     kid: str
     aud: str
     via: tuple[tuple[str, str], ...] = ()
+    acr: str = ""
+    auth_time: int | None = None
+    calls: frozenset[tuple[str, str]] | None = None
 
     @property
     def name(self) -> str:
@@ -165,6 +170,9 @@ def _principal(claims: dict[str, Any], kid: str) -> Principal:
         kid=kid,
         aud=aud,
         via=_via(claims.get("via", [])),
+        acr=_text(claims.get("acr", "")),
+        auth_time=_seconds(claims["auth_time"]) if "auth_time" in claims else None,
+        calls=calls_of(claims.get("authorization_details"), aud),
     )
 
 

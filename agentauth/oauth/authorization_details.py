@@ -76,6 +76,28 @@ def find_call(detail: Mapping[str, Any], resource: Resource) -> OneCall | None:
     return OneCall(operation, operation.scope, detail["arguments"])
 
 
+def calls_of(details: Any, aud: str) -> frozenset[tuple[str, str]] | None:
+    """What a token's claim lets it call at its audience, as operation and hash of the arguments; None for anything.
+
+    Raises ValueError where the claim says anything that this version would not have put there.
+    """
+    if details is None:
+        return None
+    found = set()
+    for one in details if isinstance(details, list) else [None]:
+        if not isinstance(one, dict) or set(one) != _FIELDS or (one["type"], one["locations"]) != (TYPE, [aud]):
+            raise ValueError("authorization_details")
+        (action,) = one["actions"]
+        found.add((str(action), hash_of(one["arguments"])))
+    return frozenset(found)
+
+
+def details_of(url: str, operation: str, arguments: Any) -> Details:
+    """What to ask for to be allowed this call; () where it is too long to be asked for."""
+    detail = {"type": TYPE, "locations": [url], "actions": [operation], "arguments": arguments or {}}
+    return (detail,) if len(canonical([detail])) <= LONGEST else ()
+
+
 def narrowed(granted: Sequence[Mapping[str, Any]], asked: Details) -> Details:
     """What of `granted` was asked for (§6): all of it if nothing was said, never anything else."""
     if not asked:

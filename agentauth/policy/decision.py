@@ -1,7 +1,9 @@
 """What was decided, why, and what would fix it."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 
 class Effect(StrEnum):
@@ -36,6 +38,7 @@ class Reason(StrEnum):
     GRANT_LACKS_SCOPE = "grant_lacks_scope"
     GRANT_SAYS_NEVER = "grant_says_never"
     SCOPE_MISSING = "scope_missing"
+    TOKEN_OTHER_CALL = "token_other_call"
     ABOVE_CEILING = "above_ceiling"
     NEEDS_APPROVAL = "needs_approval"
     APPROVAL_REFUSED = "approval_refused"
@@ -43,6 +46,7 @@ class Reason(StrEnum):
     CONSTRAINT_IP = "constraint_ip"
     CONSTRAINT_CALL_BUDGET = "constraint_call_budget"
     CONSTRAINT_ARGUMENT = "constraint_argument"
+    CONSTRAINT_SIGN_IN = "constraint_sign_in"
     CONSTRAINT_UNKNOWN = "constraint_unknown"
 
     @property
@@ -89,6 +93,10 @@ _SAID: dict[Reason, tuple[str, str]] = {
     Reason.GRANT_LACKS_SCOPE: ("The grant does not cover this.", "Ask the person to grant this as well."),
     Reason.GRANT_SAYS_NEVER: ("The person has said never to this.", "Only the person can change that."),
     Reason.SCOPE_MISSING: ("The token lacks the scope.", "Get a token with this scope."),
+    Reason.TOKEN_OTHER_CALL: (
+        "The token is for one other call.",
+        "Make exactly the call that was allowed, or ask for this one.",
+    ),
     Reason.ABOVE_CEILING: ("This is above what the agent may ever be granted.", "Ask an admin to raise its ceiling."),
     Reason.NEEDS_APPROVAL: ("The person wants to be asked about each such call.", "Wait for the answer and try again."),
     Reason.APPROVAL_REFUSED: ("The person has said no to this very call.", "Only the person can change that."),
@@ -96,6 +104,10 @@ _SAID: dict[Reason, tuple[str, str]] = {
     Reason.CONSTRAINT_IP: ("The grant does not hold for this network address.", "Call from an allowed network."),
     Reason.CONSTRAINT_CALL_BUDGET: ("The grant's calls for today are used up.", "Try again tomorrow."),
     Reason.CONSTRAINT_ARGUMENT: ("The grant does not allow these arguments.", "Use arguments that it allows."),
+    Reason.CONSTRAINT_SIGN_IN: (
+        "The person's sign-in is too old or too weak for this.",
+        "Send the person to sign in again, with the acr_values and max_age that are named, and use the new token.",
+    ),
     Reason.CONSTRAINT_UNKNOWN: (
         "The grant carries a constraint that this version does not understand.",
         "Ask the person to give the grant again.",
@@ -105,11 +117,15 @@ _SAID: dict[Reason, tuple[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Allowed, asked or refused. `scope` is the one that the operation needs, empty where it needs none."""
+    """Allowed, asked or refused. `scope` is the one that the operation needs, empty where it needs none.
+
+    `sign_in` is the rule that a sign-in did not meet, for who tells the client how to step up (RFC 9470).
+    """
 
     effect: Effect
     reasons: tuple[Reason, ...] = ()
     scope: str = ""
+    sign_in: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def allowed(self) -> bool:

@@ -1,6 +1,10 @@
 """The decision. Whoever must be stopped is stopped first; then what was asked for; then whether it was granted."""
 
-from agentauth.policy.conditions import unmet
+from collections.abc import Mapping
+from typing import Any
+
+from agentauth.policy.conditions import sign_in, unmet
+from agentauth.policy.conditions.rule import BadRule
 from agentauth.policy.decision import Decision, Effect, Reason, refuse
 from agentauth.policy.facts import RISKS, AgentFacts, CallFacts, Facts, GrantFacts, OperationFacts
 
@@ -19,9 +23,11 @@ def evaluate(facts: Facts) -> Decision:
     assert facts.agent is not None and facts.grant is not None  # `standing` has seen both
     scope = facts.operation.scope
     lacking = _lacking(facts.operation, scope, facts.agent, facts.grant, facts.token_scopes)
-    lacking += unmet(facts.grant.constraints, facts.call)
+    if facts.token_calls is not None and (facts.operation.key, facts.call.args_hash) not in facts.token_calls:
+        lacking += (Reason.TOKEN_OTHER_CALL,)
+    lacking += unmet(_limits(facts.operation, facts.grant), facts.call)
     if lacking:
-        return refuse(*lacking, scope=scope)
+        return Decision(Effect.REFUSE, lacking, scope, _sign_in(facts, lacking))
     if facts.grant.modes[scope] == "ask" and not facts.call.approved:
         return Decision(Effect.ASK, (Reason.NEEDS_APPROVAL,), scope)
     return Decision(Effect.ALLOW, (), scope)
@@ -42,6 +48,8 @@ def may_be_seen(facts: Facts) -> bool:
     """Would some call of this operation pass or be asked about? For lists that show only what can be done."""
     operation = facts.operation
     if standing(facts) or operation is None or operation.held or not operation.scope:
+        return False
+    if facts.token_calls is not None and operation.key not in {key for key, _ in facts.token_calls}:
         return False
     assert facts.agent is not None and facts.grant is not None
     return not _lacking(operation, operation.scope, facts.agent, facts.grant, facts.token_scopes)
@@ -94,6 +102,24 @@ def _lacking(
     if scope not in token_scopes:
         found.append(Reason.SCOPE_MISSING)
     return tuple(found)
+
+
+def _limits(operation: OperationFacts, grant: GrantFacts) -> Mapping[str, Any]:
+    """The grant's constraints, with what the operation itself demands of the sign-in."""
+    if not operation.sign_in:
+        return grant.constraints
+    try:
+        return {**grant.constraints, "sign_in": sign_in.strictest(grant.constraints.get("sign_in"), operation.sign_in)}
+    except BadRule:
+        return {**grant.constraints, "sign_in": {"unknown": True}}  # refused, with the reason for it
+
+
+def _sign_in(facts: Facts, lacking: tuple[Reason, ...]) -> Mapping[str, Any]:
+    """What a better sign-in would have to be, where that is all that is lacking."""
+    if lacking != (Reason.CONSTRAINT_SIGN_IN,) or facts.operation is None or facts.grant is None:
+        return {}
+    found: Mapping[str, Any] = _limits(facts.operation, facts.grant)["sign_in"]
+    return found
 
 
 def is_under_ceiling(agent: AgentFacts, scope: str, risk: str) -> bool:

@@ -24,6 +24,8 @@ class OperationFacts:
     scope: str | None
     risk: str = ""
     held: bool = False
+    sign_in: Mapping[str, Any] = field(default_factory=dict)
+    """How well the person must have signed in for it; see `conditions/sign_in.py`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +39,19 @@ class GrantFacts:
 
 @dataclass(frozen=True, slots=True)
 class CallFacts:
-    """The one call. `arguments` is None where they were not read; `calls_today` where they were not counted yet."""
+    """The one call. `arguments` is None where they were not read; `calls_today` where they were not counted yet.
+
+    `acr` and `auth_time` (seconds since 1970) are the token's: how and when its person signed in.
+    """
 
     now: datetime
     ip: str = ""
     arguments: Any = None
     calls_today: int | None = None
     approved: bool = False
+    args_hash: str = ""
+    acr: str = ""
+    auth_time: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +61,8 @@ class Facts:
     operation: OperationFacts | None
     grant: GrantFacts | None
     token_scopes: frozenset[str] = frozenset()
+    token_calls: frozenset[tuple[str, str]] | None = None
+    """The calls that the token is good for (RFC 9396), as operation and hash of the arguments; None for any."""
     member_active: bool | None = None
     """None where the agent acts for itself."""
     resource_published: bool = True

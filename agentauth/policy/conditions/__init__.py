@@ -2,13 +2,14 @@
 
 A grant's `constraints` is an object of kind to rule:
 `time_window` {"days": ["mon", …], "from": "08:00", "to": "18:00", "zone": "Europe/Berlin"}, `ip` ["192.0.2.0/24", …],
-`calls_per_day` 100, `arguments` [{"at": "/body/amount", "max": 100}, …]. A kind or rule not understood refuses.
+`calls_per_day` 100, `arguments` [{"at": "/body/amount", "max": 100}, …], `sign_in` {"acr": "2fa", "max_age": 900}. A
+kind or rule not understood refuses.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-from agentauth.policy.conditions import arguments, calls_per_day, ip, time_window
+from agentauth.policy.conditions import arguments, calls_per_day, ip, sign_in, time_window
 from agentauth.policy.conditions.rule import BadRule
 from agentauth.policy.decision import Reason
 from agentauth.policy.facts import CallFacts
@@ -18,8 +19,9 @@ KINDS = {
     "ip": (ip, Reason.CONSTRAINT_IP),
     "calls_per_day": (calls_per_day, Reason.CONSTRAINT_CALL_BUDGET),
     "arguments": (arguments, Reason.CONSTRAINT_ARGUMENT),
+    "sign_in": (sign_in, Reason.CONSTRAINT_SIGN_IN),
 }
-_ABOUT_CALLS = ("calls_per_day", "arguments")
+_ABOUT_CALLS = ("calls_per_day", "arguments", "sign_in")
 
 
 def unmet(constraints: Mapping[str, Any], call: CallFacts, *, spends: bool = True) -> tuple[Reason, ...]:
