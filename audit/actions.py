@@ -27,6 +27,13 @@ class Action(StrEnum):
     AGENT_RETIRED = "agent.retired"
     CREDENTIAL_ADDED = "credential.added"
     CREDENTIAL_RETIRED = "credential.retired"
+    # Issuers besides ourselves
+    ISSUER_TRUSTED = "issuer.trusted"
+    ISSUER_SUSPENDED = "issuer.suspended"
+    ISSUER_LET_BACK = "issuer.let_back"
+    ISSUER_REMOVED = "issuer.removed"
+    MEMBER_LINKED = "member.linked"  # whom an identity provider means by a subject
+    MEMBER_UNLINKED = "member.unlinked"
     # Resources
     CATALOGUE_ENTRY_OFFERED = "catalogue.offered"
     RESOURCE_REGISTERED = "resource.registered"
@@ -35,6 +42,7 @@ class Action(StrEnum):
     RESOURCE_RETIRED = "resource.retired"
     RESOURCE_TOOLS_CHANGED = "resource.tools_changed"
     # Grants
+    GRANT_ASKED = "grant.asked"  # by an agent, of a person, in their inbox
     GRANT_GIVEN = "grant.given"
     GRANT_REFUSED = "grant.refused"
     GRANT_NARROWED = "grant.narrowed"
@@ -51,6 +59,8 @@ class Action(StrEnum):
     TOKEN_REVOKED = "token.revoked"
     TOKEN_REUSED = "token.reused"
     CLIENT_REFUSED = "client.refused"
+    CLIENT_PING_FAILED = "client.ping_failed"  # it was to be told that its person has answered
+    EXPIRED_REMOVED = "expired.removed"  # codes, refresh tokens and marks that ended long before
     # Calls through the gateway
     CALL_ALLOWED = "call.allowed"  # the intent, committed before anything goes upstream
     CALL_REFUSED = "call.refused"

@@ -1,4 +1,10 @@
-"""What the authorization server remembers between two requests: hashes of single-use things, each with an expiry."""
+"""What the authorization server remembers between two requests: hashes of single-use things, each with an expiry.
+
+The tables are partitioned by it (`partitions.py`), so a unique constraint holds the expiry too. Hashes of our own
+random bits cannot meet by chance; what others choose is spent by `spent.py`.
+"""
+
+from datetime import datetime
 
 from django.db import models
 from django.utils.timezone import now
@@ -35,8 +41,8 @@ class AuthorizationCode(TenantOwned):
     jkt = models.CharField(max_length=64, blank=True, default="")  # bound to this key (RFC 9449 §10)
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["tenant", "code_hash"], name="one_code_per_hash")]
-        indexes = [models.Index(fields=["expires_at"]), models.Index(fields=["tenant", "access_jti"])]
+        constraints = [models.UniqueConstraint(fields=["tenant", "code_hash", "expires_at"], name="one_code_per_hash")]
+        indexes = [models.Index(fields=["tenant", "access_jti"])]
 
 
 class RefreshToken(TenantOwned):
@@ -60,7 +66,11 @@ class RefreshToken(TenantOwned):
     jkt = models.CharField(max_length=64, blank=True, default="")  # a public client's is bound (RFC 9449 §5)
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["tenant", "token_hash"], name="one_refresh_token_per_hash")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["tenant", "token_hash", "family_expires_at"], name="one_refresh_token_per_hash"
+            )
+        ]
         indexes = [
             models.Index(fields=["tenant", "family"]),
             models.Index(fields=["tenant", "grant"]),
@@ -75,8 +85,9 @@ class SpentOnce(TenantOwned):
     expires_at = models.DateTimeField()
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["tenant", "kind", "value_hash"], name="spent_only_once")]
-        indexes = [models.Index(fields=["expires_at"])]
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "kind", "value_hash", "expires_at"], name="spent_only_once")
+        ]
 
 
 class PushedRequest(TenantOwned):
@@ -91,81 +102,76 @@ class PushedRequest(TenantOwned):
     spent_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["tenant", "uri_hash"], name="one_pushed_request_per_hash")]
-        indexes = [models.Index(fields=["expires_at"])]
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "uri_hash", "created_at"], name="one_pushed_request_per_hash")
+        ]
 
 
-class DeviceRequest(TenantOwned):
+class AnsweredElsewhere(TenantOwned):
+    """A client waits, and asks again and again, until its person has answered in another place than it can see."""
+
+    agent = TenantForeignKey(Agent, models.CASCADE, related_name="+")
+    resource = TenantForeignKey(Resource, models.CASCADE, related_name="+")
+    grant = TenantForeignKey(Grant, models.CASCADE, related_name="+", null=True)
+    scope = models.TextField()  # asked for; once allowed, what was allowed of it
+    protocol_scope = models.CharField(max_length=60, blank=True, default="")
+    authorization_details = models.JSONField(default=list, blank=True)  # RFC 9396
+    acr = models.CharField(max_length=100, blank=True, default="")
+    auth_time = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(default=now)
+    expires_at = models.DateTimeField()
+    interval = models.PositiveSmallIntegerField(default=5)  # seconds between two polls
+    polled_at = models.DateTimeField(null=True, blank=True)
+    allowed_at = models.DateTimeField(null=True, blank=True)
+    refused_at = models.DateTimeField(null=True, blank=True)
+    spent_at = models.DateTimeField(null=True, blank=True)
+    access_jti = models.UUIDField(null=True)  # of the access token that came of it
+
+    class Meta:
+        abstract = True
+
+    @property
+    def is_open(self) -> bool:
+        """May still be answered."""
+        return self.allowed_at is None and self.refused_at is None and self.expires_at > now()
+
+    @property
+    def answered_at(self) -> datetime | None:
+        return self.allowed_at or self.refused_at
+
+
+class DeviceRequest(AnsweredElsewhere):
     """RFC 8628: a device asks, a person types its code in elsewhere. Who types it first has it; answered once, and its
     device code is redeemed once."""
 
     device_hash = models.BinaryField(max_length=32)
     user_hash = models.BinaryField(max_length=32)
-    agent = TenantForeignKey(Agent, models.CASCADE, related_name="+")
-    resource = TenantForeignKey(Resource, models.CASCADE, related_name="+")
     member = TenantForeignKey(Member, models.CASCADE, related_name="+", null=True)  # who typed the code in
-    grant = TenantForeignKey(Grant, models.CASCADE, related_name="+", null=True)
-    scope = models.TextField()  # asked for; once allowed, what was allowed of it
-    protocol_scope = models.CharField(max_length=60, blank=True, default="")
-    auth_time = models.DateTimeField(null=True, blank=True)
-    created_at = models.DateTimeField(default=now)
-    expires_at = models.DateTimeField()
-    interval = models.PositiveSmallIntegerField(default=5)  # seconds between two polls
-    polled_at = models.DateTimeField(null=True, blank=True)
-    allowed_at = models.DateTimeField(null=True, blank=True)
-    refused_at = models.DateTimeField(null=True, blank=True)
-    spent_at = models.DateTimeField(null=True, blank=True)
-    access_jti = models.UUIDField(null=True)  # of the access token that came of it
-    authorization_details = models.JSONField(default=list, blank=True)
-    acr = models.CharField(max_length=100, blank=True, default="")
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(fields=["tenant", "device_hash"], name="one_device_request_per_hash"),
-            models.UniqueConstraint(fields=["tenant", "user_hash"], name="one_device_request_per_user_code"),
+            models.UniqueConstraint(fields=["tenant", "device_hash", "expires_at"], name="one_device_request_per_hash"),
+            models.UniqueConstraint(fields=["tenant", "user_hash", "expires_at"], name="one_device_request_per_user_code"),
         ]
-        indexes = [models.Index(fields=["expires_at"]), models.Index(fields=["tenant", "access_jti"])]
-
-    @property
-    def is_open(self) -> bool:
-        """May still be answered."""
-        return self.allowed_at is None and self.refused_at is None and self.expires_at > now()
+        indexes = [models.Index(fields=["tenant", "access_jti"])]
 
 
-class BackchannelRequest(TenantOwned):
+class BackchannelRequest(AnsweredElsewhere):
     """OpenID Connect CIBA: an agent asks its person, who answers in their inbox. Answered once, redeemed once."""
 
     auth_req_hash = models.BinaryField(max_length=32)
-    agent = TenantForeignKey(Agent, models.CASCADE, related_name="+")
-    resource = TenantForeignKey(Resource, models.CASCADE, related_name="+")
     member = TenantForeignKey(Member, models.CASCADE, related_name="backchannel_requests")  # who was named
-    grant = TenantForeignKey(Grant, models.CASCADE, related_name="+", null=True)
-    scope = models.TextField()  # asked for; once allowed, what was allowed of it
-    protocol_scope = models.CharField(max_length=60, blank=True, default="")
-    authorization_details = models.JSONField(default=list, blank=True)
     binding_message = models.CharField(max_length=200, blank=True, default="")  # hostile text
     ping_url = models.CharField(max_length=500, blank=True, default="")  # empty: the client polls
-    sealed_ping_token = models.BinaryField(null=True)  # `client_notification_token`, sealed by the key ring
-    pinged_at = models.DateTimeField(null=True, blank=True)
-    auth_time = models.DateTimeField(null=True, blank=True)
-    acr = models.CharField(max_length=100, blank=True, default="")
-    created_at = models.DateTimeField(default=now)
-    expires_at = models.DateTimeField()
-    interval = models.PositiveSmallIntegerField(default=5)  # seconds between two polls
-    polled_at = models.DateTimeField(null=True, blank=True)
-    allowed_at = models.DateTimeField(null=True, blank=True)
-    refused_at = models.DateTimeField(null=True, blank=True)
-    spent_at = models.DateTimeField(null=True, blank=True)
-    access_jti = models.UUIDField(null=True)  # of the access token that came of it
+    # `auth_req_id` and `client_notification_token`, sealed by the key ring; gone once the client has been told
+    sealed_ping_token = models.BinaryField(null=True)
+    pinged_at = models.DateTimeField(null=True, blank=True)  # the last try
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["tenant", "auth_req_hash"], name="one_backchannel_request")]
-        indexes = [models.Index(fields=["expires_at"]), models.Index(fields=["tenant", "member"])]
-
-    @property
-    def is_open(self) -> bool:
-        """May still be answered."""
-        return self.allowed_at is None and self.refused_at is None and self.expires_at > now()
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "auth_req_hash", "expires_at"], name="one_backchannel_request")
+        ]
+        indexes = [models.Index(fields=["tenant", "member"])]
 
 
 class Disclosure(TenantOwned):
