@@ -41,6 +41,8 @@ class Action(StrEnum):
     RESOURCE_PUBLISHED = "resource.published"
     RESOURCE_RETIRED = "resource.retired"
     RESOURCE_TOOLS_CHANGED = "resource.tools_changed"
+    RESOURCE_CREDENTIAL_ADDED = "resource.credential_added"  # with which its own server asks about tokens
+    RESOURCE_CREDENTIAL_RETIRED = "resource.credential_retired"
     # Grants
     GRANT_ASKED = "grant.asked"  # by an agent, of a person, in their inbox
     GRANT_GIVEN = "grant.given"

@@ -48,6 +48,8 @@ ACTS: dict[str, tuple[str, str, str]] = {
     Action.RESOURCE_RETIRED: ("retired", "{resource}", ""),
     Action.RESOURCE_TOOLS_CHANGED: ("noticed changed tools at", "{resource}", ""),
     Action.GRANT_ASKED: ("asked", "{member}", "for a badge at {resource}"),
+    Action.RESOURCE_CREDENTIAL_ADDED: ("let", "{resource}", "check tokens itself"),
+    Action.RESOURCE_CREDENTIAL_RETIRED: ("retired a secret of", "{resource}", ""),
     Action.GRANT_GIVEN: ("let", "{agent}", "into {resource}{for}"),
     Action.GRANT_REFUSED: ("said no to", "{agent}", "at {resource}"),
     Action.GRANT_NARROWED: ("narrowed the grant of", "{agent}", "at {resource}"),

@@ -1,10 +1,12 @@
 """Resource, Scope, Operation and the operator's catalogue."""
 
 from django.core.validators import RegexValidator
-from django.db import models
+from django.db import models, transaction
 from django.utils.timezone import now
 
-from agentauth.agents.models import Agent
+from agentauth.agents.models import Agent, WrongState, actor_of
+from audit.actions import Action
+from audit.record import record
 from tenants.models import Member
 from tenants.rls import TenantForeignKey, TenantOwned, new_id
 
@@ -74,6 +76,38 @@ class Resource(TenantOwned):
 
     def __str__(self) -> str:
         return self.name
+
+
+class ServerCredential(TenantOwned):
+    """How a resource's own server proves itself when it asks whether a token counts (RFC 7662). It gets no tokens."""
+
+    resource = TenantForeignKey(Resource, models.CASCADE, related_name="server_credentials")
+    secret_hash = models.BinaryField(max_length=32)  # SHA-256 of 256 random bits
+    hint = models.CharField(max_length=8)  # the last four characters
+    created_at = models.DateTimeField(default=now)
+    created_by = TenantForeignKey(Member, models.PROTECT, related_name="+", null=True)
+    retired_at = models.DateTimeField(null=True, blank=True)
+    last_used_at = models.DateTimeField(null=True, blank=True)
+
+    @property
+    def is_live(self) -> bool:
+        return self.retired_at is None
+
+    def retire(self, *, by: Member) -> None:
+        """This secret proves nothing any more, from the next question on."""
+        with transaction.atomic():
+            if self.retired_at is not None:
+                raise WrongState("This secret is already retired.")
+            self.retired_at = now()
+            self.save(update_fields=["retired_at"])
+            record(
+                Action.RESOURCE_CREDENTIAL_RETIRED,
+                tenant_id=self.tenant_id,
+                actor=actor_of(by),
+                resource_id=self.resource_id,
+                subject_kind="credential",
+                subject=str(self.id),
+            )
 
 
 class Scope(TenantOwned):
