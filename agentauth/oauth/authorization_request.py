@@ -1,5 +1,6 @@
 """What a client asks for at the authorization endpoint (RFC 6749 §4.1.1, OAuth 2.1 §4.1.1): read and checked."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from uuid import UUID
 from agentauth.agents.models import Agent
 from agentauth.grants.granting import offerable
 from agentauth.keys.addresses import issuer
+from agentauth.oauth.authorization_details import Details, read_details, scope_for, where
 from agentauth.oauth.errors import (
     InvalidRequest,
     InvalidScope,
@@ -27,6 +29,7 @@ from tenants.models import Member, Tenant
 
 # Words of the protocol that may stand among the scopes and are no permission at a resource
 PROTOCOL_SCOPES = ("openid", "offline_access", "profile", "email")
+_JKT = re.compile(r"[A-Za-z0-9_-]{43}\Z")
 _PROMPTS = {"none", "login", "consent", "select_account"}
 
 
@@ -53,14 +56,25 @@ class AuthorizationRequest:
     prompt: tuple[str, ...]
     max_age: int | None
     login_hint: str
+    dpop_jkt: str = ""  # the only key that may redeem the code (RFC 9449 §10)
     device: str = ""  # the DeviceRequest that this answers; then there is no redirect and no code
+    backchannel: str = ""  # the BackchannelRequest; neither here
+    acr_values: tuple[str, ...] = ()  # any of these will do (RFC 9470 §4)
+    authorization_details: Details = ()  # one concrete call, and nothing else (RFC 9396)
+    binding_message: str = ""  # what its client shows them too; hostile text
+
+    @property
+    def waits_elsewhere(self) -> bool:
+        """Nobody is sent on from the answer: who asked for it comes and fetches it."""
+        return bool(self.device or self.backchannel)
 
     def as_data(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_data(cls, data: dict[str, Any]) -> "AuthorizationRequest":
-        lists = {name: tuple(data[name]) for name in ("scope", "protocol_scope", "prompt")}
+        names = ("scope", "protocol_scope", "prompt", "acr_values", "authorization_details")
+        lists = {name: tuple(data[name]) for name in names}
         return cls(**{**data, **lists, "to": Destination(**data["to"])})
 
 
@@ -99,6 +113,7 @@ def read_request(asked: Parameters, to: Destination, client: Agent, tenant: Tena
     if not set(prompt) <= _PROMPTS or ("none" in prompt and len(prompt) > 1):
         raise InvalidRequest("This prompt is not supported.", reason="prompt")
     target, scope, protocol_scope = read_scope(asked, client, tenant)
+    details = read_details(asked.get("authorization_details", ""), client, tenant)
     return AuthorizationRequest(
         to=to,
         resource_id=str(target.id),
@@ -109,18 +124,31 @@ def read_request(asked: Parameters, to: Destination, client: Agent, tenant: Tena
         prompt=prompt,
         max_age=_max_age(asked),
         login_hint=asked.get("login_hint", "")[:254],
+        dpop_jkt=_thumbprint(asked),
+        acr_values=read_acr_values(asked),
+        authorization_details=details,
     )
 
 
 def read_scope(asked: Parameters, client: Agent, tenant: Tenant) -> tuple[Resource, tuple[str, ...], tuple[str, ...]]:
-    """Where, which permissions, and which words of the protocol itself (RFC 6749 §3.3, RFC 8707 §2)."""
+    """Where, which permissions, and which words of the protocol itself (RFC 6749 §3.3, RFC 8707 §2).
+
+    Details of one call (RFC 9396) say where, and the only permission that it takes.
+    """
     names = scope_names(asked.get("scope", ""))
     scope = tuple(name for name in names if name not in PROTOCOL_SCOPES)
-    target = find_target(tenant, asked.resource, scope, client)
+    details = read_details(asked.get("authorization_details", ""), client, tenant)
+    target = find_target(tenant, asked.resource or where(details), scope, client)
+    scope = scope_for(details, target, scope)
     known = set(target.scopes.values_list("name", flat=True))
     if not set(scope) <= known:
         raise InvalidScope("A scope that was asked for does not exist at this resource.", reason="unknown_scope")
     return target, scope, tuple(name for name in names if name in PROTOCOL_SCOPES)
+
+
+def read_acr_values(asked: Parameters) -> tuple[str, ...]:
+    """OpenID Connect Core §3.1.2.1, RFC 9470 §4: levels of which any will do."""
+    return tuple(dict.fromkeys(asked.get("acr_values", "").split()))
 
 
 def offered(asked: AuthorizationRequest, client: Agent, resource: Resource, member: Member) -> list[Scope]:
@@ -142,7 +170,7 @@ def resource_of(asked: AuthorizationRequest, tenant: Tenant) -> Resource:
 def answer_address(to: Destination, tenant: Tenant, answer: Sequence[tuple[str, str]]) -> str:
     """The redirect: always with `iss` (RFC 9207 §2), with `state` exactly as it came (§4.1.2)."""
     state = [("state", to.state)] if to.state is not None else []
-    return with_answer(to.redirect_uri, urlencode([*answer, *state, ("iss", issuer(tenant.slug))]))
+    return with_answer(to.redirect_uri, urlencode([*answer, *state, ("iss", issuer(tenant))]))
 
 
 def error_address(to: Destination, tenant: Tenant, error: OAuthError) -> str:
@@ -153,6 +181,14 @@ def _short(asked: Parameters, name: str) -> str:
     value = asked.get(name, "")
     if len(value) > 255:
         raise InvalidRequest(f"The parameter {name} is too long.", reason="parameter_too_long")
+    return value
+
+
+def _thumbprint(asked: Parameters) -> str:
+    """RFC 9449 §10: a SHA-256 thumbprint (RFC 7638), so 43 characters of base64url."""
+    value = asked.get("dpop_jkt", "")
+    if value and not _JKT.match(value):
+        raise InvalidRequest("dpop_jkt is no SHA-256 thumbprint of a key.", reason="dpop_jkt")
     return value
 
 

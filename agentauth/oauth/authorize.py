@@ -26,12 +26,14 @@ from agentauth.oauth.consent import show_consent
 from agentauth.oauth.disclosures import disclosed, personal
 from agentauth.oauth.door import Call, caller, read_body, record_refusal
 from agentauth.oauth.errors import ConsentRequired, InvalidClient, InvalidRequestUri, LoginRequired, OAuthError
+from agentauth.oauth.high_assurance import require_pushed
 from agentauth.oauth.models import PushedRequest
 from agentauth.oauth.pages import WITHOUT_SCRIPT, refused, seen
 from agentauth.oauth.parameters import Parameters, from_form, from_query
 from agentauth.oauth.pushed_requests import claim, is_pushed, parameters_of, spend, used_before
 from agentauth.oauth.redirect_uris import shown_host
-from agentauth.oauth.session import browser_mark, must_sign_in_again, signed_in_at, to_sign_in, to_sign_in_again
+from agentauth.oauth.session import browser_mark, to_sign_in
+from agentauth.oauth.step_up import sign_in_for, step_up
 from agentauth.resources.models import Scope
 from audit.actions import Action
 from tenants.access import require_tenant
@@ -66,6 +68,7 @@ def authorize(request: HttpRequest, tenant: str) -> HttpResponse:
         return refused(request, here, error)
     try:
         with in_tenant(here.id):
+            require_pushed(client, is_pushed=pushed is not None)
             wanted = read_request(asked, to, client, here)
         return _answer(request, call, client, wanted, user, pushed=pushed)
     except OAuthError as error:
@@ -97,10 +100,9 @@ def _answer(
         if silent:
             raise LoginRequired("Nobody has signed in here.")
         return to_sign_in(request)
-    if must_sign_in_again(request, user, prompt_login="login" in asked.prompt, max_age=asked.max_age):
-        if silent:
-            raise LoginRequired("The sign-in is too old.")
-        return to_sign_in_again(request, user)
+    away = step_up(request, user, asked, silent=silent)
+    if away is not None:
+        return away
     with in_tenant(call.tenant.id):
         if not spend(pushed):
             raise used_before()
@@ -114,7 +116,7 @@ def _answer(
         grant = live_grant(client, resource, member)
         another = bool(asked.login_hint) and asked.login_hint.lower() not in (user.email.lower(), str(member.id))
         if grant is not None and not another and _is_covered(asked, client, scopes, grant):
-            code = write_code(asked, grant, auth_time=signed_in_at(request, user))
+            code = write_code(asked, grant, sign_in_for(request, user, asked))
             return _leave(request, answer_address(asked.to, call.tenant, [("code", code)]), client)
         if silent:
             raise (
@@ -142,6 +144,8 @@ def _is_covered(asked: AuthorizationRequest, client: Agent, scopes: list[Scope],
     shared = client.registration == Agent.Registration.DOCUMENT and client.token_endpoint_auth_method == "none"
     if shared and not asked.to.redirect_uri.startswith("https://"):
         return False
+    if asked.authorization_details:  # one call: nothing to ask only where every such call goes through anyway
+        return all(said.get(scope.id) == "always" for scope in scopes)
     return not asked.scope or all(scope.id in said for scope in scopes)
 
 

@@ -1,6 +1,6 @@
 """`private_key_jwt` (RFC 7523 §2.2, §3): a client proves itself with a short JWT under its own key. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeGuard
 
@@ -61,13 +61,21 @@ def header_kid(assertion: str) -> str | None:
 
 
 def verify(
-    assertion: str, *, client_id: str, keys: Iterable[Mapping[str, Any]], audiences: Iterable[str], now: float
+    assertion: str,
+    *,
+    client_id: str,
+    keys: Iterable[Mapping[str, Any]],
+    audiences: Iterable[str],
+    now: float,
+    algorithms: Collection[str] = ALGORITHMS,
 ) -> Proof:
     """The proof in `assertion`, or InvalidClient. `keys` are the client's own public JWKs, `now` seconds since 1970.
 
     §3: `iss` and `sub` are the client, `aud` is us and nobody else, `exp` is near, `jti` is there.
     """
     kid = header_kid(assertion)
+    if jwt.get_unverified_header(assertion)["alg"] not in algorithms:
+        raise InvalidClient("The client assertion has a header that is not accepted.", reason="assertion_header")
     claims = _signed_by_one(assertion, [key for key in keys if kid is None or key.get("kid") in (None, kid)])
     if claims.get("iss") != client_id or claims.get("sub") != client_id:
         raise InvalidClient("The client assertion is about another client.", reason="assertion_subject")

@@ -17,10 +17,12 @@ from django.utils.timezone import now
 
 from agentauth.agents.models import Agent, Credential
 from agentauth.keys.addresses import issuer
-from agentauth.oauth.client_assertion import ASSERTION_TYPE, claimed_client, header_kid, verify
+from agentauth.oauth.client_assertion import ALGORITHMS, ASSERTION_TYPE, claimed_client, header_kid, verify
 from agentauth.oauth.client_keys import keys_at
 from agentauth.oauth.door import Call
 from agentauth.oauth.errors import InvalidClient, InvalidRequest, UnauthorizedClient
+from agentauth.oauth.high_assurance import ALGORITHMS as HIGH_ASSURANCE
+from agentauth.oauth.high_assurance import require_key
 from agentauth.oauth.parameters import Parameters
 from agentauth.oauth.spent import spend_once
 from tenants.models import secret_hash
@@ -102,6 +104,7 @@ def _basic(authorization: str) -> tuple[str, str]:
 
 def _prove(call: Call, client: Agent, credentials: list[Credential], shown: Presented) -> None:
     registered = client.token_endpoint_auth_method
+    require_key(client, shown.method)
     if shown.method == "none" or registered == "none":
         if shown.method != registered:  # a confidential client without proof, a public one with: both refused
             raise InvalidClient("The client must authenticate as it is registered.", reason="authentication_method")
@@ -125,10 +128,13 @@ def _prove_by_key(call: Call, client: Agent, credentials: list[Credential], asse
     keys += (client.client_metadata.get("jwks") or {}).get("keys", [])
     if client.jwks_uri:
         keys += keys_at(client.jwks_uri, wanted=kid)
-    here = issuer(call.tenant.slug)
+    here = issuer(call.tenant)
     # RFC 7523bis wants the issuer and nothing else; the token endpoint is what older clients send
-    audiences = (here, f"{here}/oauth/token")
-    proof = verify(assertion, client_id=client.client_id, keys=keys, audiences=audiences, now=time.time())
+    audiences = (here,) if client.high_assurance else (here, f"{here}/oauth/token")
+    algorithms = HIGH_ASSURANCE if client.high_assurance else ALGORITHMS
+    proof = verify(
+        assertion, client_id=client.client_id, keys=keys, audiences=audiences, algorithms=algorithms, now=time.time()
+    )
     mark = hashlib.sha256(f"{client.id}\0{proof.jti}".encode("utf-8", "surrogatepass")).digest()
     with in_tenant(call.tenant.id):
         if not spend_once(call.tenant.id, "assertion", mark, datetime.fromtimestamp(proof.expires, UTC)):

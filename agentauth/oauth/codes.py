@@ -1,18 +1,20 @@
 """Authorization codes: 256 random bits, kept as a hash, good once and for a minute (OAuth 2.1 §4.1.2)."""
 
 import secrets
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from django.conf import settings
 from django.utils.timezone import now
 
 from agentauth.grants.models import Grant
 from agentauth.oauth.authorization_request import AuthorizationRequest
+from agentauth.oauth.high_assurance import LONGEST_CODE
 from agentauth.oauth.models import AuthorizationCode
+from agentauth.oauth.step_up import SignIn
 from tenants.models import secret_hash
 
 
-def write_code(asked: AuthorizationRequest, grant: Grant, *, auth_time: datetime) -> str:
+def write_code(asked: AuthorizationRequest, grant: Grant, sign_in: SignIn) -> str:
     """A code for what the grant allows of what was asked. In the tenant's transaction."""
     assert grant.member_id is not None
     code = secrets.token_urlsafe(32)
@@ -29,10 +31,18 @@ def write_code(asked: AuthorizationRequest, grant: Grant, *, auth_time: datetime
         scope=allowed_of(asked, grant),
         protocol_scope=" ".join(asked.protocol_scope)[:60],
         nonce=asked.nonce,
-        auth_time=auth_time,
-        expires_at=now() + timedelta(seconds=settings.KNOBS.code_seconds),
+        auth_time=sign_in.at,
+        acr=sign_in.acr,
+        authorization_details=list(asked.authorization_details),
+        expires_at=now() + timedelta(seconds=_seconds(grant)),
+        jkt=asked.dpop_jkt,
     )
     return code
+
+
+def _seconds(grant: Grant) -> int:
+    longest: int = settings.KNOBS.code_seconds
+    return min(longest, LONGEST_CODE) if grant.agent.high_assurance else longest
 
 
 def allowed_of(asked: AuthorizationRequest, grant: Grant) -> str:

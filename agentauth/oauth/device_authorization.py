@@ -11,6 +11,7 @@ from agentauth.oauth.device_codes import INTERVAL, SECONDS, keep
 from agentauth.oauth.door import Answer, Call, oauth_endpoint
 from agentauth.oauth.errors import TooManyRequests, UnauthorizedClient
 from agentauth.oauth.grants.device_code import GRANT_TYPE
+from agentauth.oauth.high_assurance import require_no_device
 from agentauth.oauth.models import DeviceRequest
 from agentauth.oauth.parameters import from_form
 from audit.actions import Action
@@ -25,13 +26,14 @@ def device_authorization(call: Call) -> Answer:
     client = authenticate_client(call, asked)
     if GRANT_TYPE not in client.grant_types:
         raise UnauthorizedClient("This client is not registered for device codes.", reason="grant_not_registered")
+    require_no_device(client)
     with in_tenant(call.tenant.id):
         resource, scope, protocol_scope = read_scope(asked, client, call.tenant)
         waiting = DeviceRequest.objects.filter(tenant=call.tenant, agent=client, expires_at__gt=now())
         if waiting.filter(allowed_at=None, refused_at=None)[:_MOST_OPEN].count() >= _MOST_OPEN:
             raise TooManyRequests("Too many devices of this client wait for an answer.", reason="devices_waiting")
         device_code, user_code = keep(client, resource, scope, protocol_scope)
-    page = f"{issuer(call.tenant.slug)}/device/"
+    page = f"{issuer(call.tenant)}/device/"
     return Answer(
         {
             "device_code": device_code,

@@ -4,8 +4,9 @@ An endpoint is a function from `Call` to `Answer`, plain data both, so that it d
 """
 
 import logging
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import wraps
 from typing import Any
 
@@ -17,7 +18,15 @@ from django.views.decorators.csrf import csrf_exempt
 
 from agentauth.agents.models import Agent
 from agentauth.keys.addresses import issuer
-from agentauth.oauth.errors import InvalidClient, InvalidRequest, OAuthError, RequestTooLarge, TemporarilyUnavailable
+from agentauth.oauth.dpop import fresh_nonce
+from agentauth.oauth.errors import (
+    InvalidClient,
+    InvalidRequest,
+    InvalidToken,
+    OAuthError,
+    RequestTooLarge,
+    TemporarilyUnavailable,
+)
 from agentauth.oauth.parameters import MAX_BODY
 from audit.actions import Action
 from audit.record import ANONYMOUS, Actor, record
@@ -28,11 +37,15 @@ from tenants.rls import in_tenant
 log = logging.getLogger(__name__)
 
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
+RETRY_SOON = {"Retry-After": "2"}  # RFC 9110 §10.2.3, with every 503
 # A browser's script may read these answers: they depend on no cookie (RFC 9700 §2.6, Fetch §3.2)
-CORS = {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": "WWW-Authenticate, Retry-After"}
+CORS = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Expose-Headers": "WWW-Authenticate, Retry-After, DPoP-Nonce",
+}
 PREFLIGHT = CORS | {
-    "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
-    "Access-Control-Allow-Headers": "Authorization, Content-Type, MCP-Protocol-Version",
+    "Access-Control-Allow-Methods": "GET, POST, PUT, DELETE, OPTIONS",
+    "Access-Control-Allow-Headers": "Authorization, Content-Type, DPoP, MCP-Protocol-Version",
     "Access-Control-Max-Age": "86400",
 }
 
@@ -42,11 +55,13 @@ class Call:
     """What came in. `client` is put in by client authentication, for the record of a refusal."""
 
     tenant: Tenant
+    method: str = "POST"
     body: bytes = b""
     content_type: str = ""
     authorization: str = ""
     dpop: str = ""  # the DPoP header (RFC 9449 §4.1)
-    jkt: str = ""  # thumbprint of the key that this call proved to hold, put in by `dpop.prove_possession`
+    jkt: str = ""  # thumbprint of the key that this call proved to hold, put in by `possession.prove_possession`
+    accept: str = ""
     ip: str = ""
     client: Agent | None = None
     grant_type: str = ""
@@ -54,50 +69,58 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What goes out: JSON, or nothing at all."""
+    """What goes out: JSON, or a JWT by its media type, or nothing at all."""
 
-    document: Mapping[str, Any] | None
+    document: Mapping[str, Any] | str | None
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
+    media_type: str = "application/json"
 
 
-Endpoint = Callable[[Call], Answer]
+Endpoint = Callable[..., Answer]
 View = Callable[..., HttpResponse]
 
 
-def oauth_endpoint(*, refused: Action = Action.TOKEN_REFUSED, cors: bool = True) -> Callable[[Endpoint], View]:
-    """POST only, nothing stored by anybody, an OAuthError becomes its JSON and its line in the record."""
+def oauth_endpoint(
+    *, refused: Action = Action.TOKEN_REFUSED, cors: bool = True, methods: tuple[str, ...] = ("POST",)
+) -> Callable[[Endpoint], View]:
+    """POST only unless said, nothing stored by anybody, an OAuthError becomes its JSON and its line in the record.
+
+    What else is in the address (`client_id`) is handed on to the endpoint.
+    """
 
     def door(endpoint: Endpoint) -> View:
         @csrf_exempt
         @wraps(endpoint)
-        def view(request: HttpRequest, tenant: str) -> HttpResponse:
+        def view(request: HttpRequest, tenant: str, **named: str) -> HttpResponse:
             try:
-                return answered(request, tenant)
+                return answered(request, tenant, named)
             except (OperationalError, InterfaceError) as error:  # no record, no answer that counts
                 log.error("the database does not answer", exc_info=error)
                 gone = TemporarilyUnavailable("The database does not answer.")
-                return respond(Answer(gone.document(), gone.status), cors=cors)
+                return respond(Answer(gone.document(), gone.status, RETRY_SOON), cors=cors)
 
-        def answered(request: HttpRequest, tenant: str) -> HttpResponse:
+        def answered(request: HttpRequest, tenant: str, named: Mapping[str, str]) -> HttpResponse:
             here = find_tenant(tenant)
             if here is None:
                 return respond(_no_such_issuer(), cors=cors)
             if request.method == "OPTIONS" and cors:
                 return HttpResponse(status=204, headers=PREFLIGHT)
-            if request.method != "POST":
-                return respond(
-                    Answer(InvalidRequest("Use POST.").document(), 405, {"Allow": "POST, OPTIONS"}), cors=cors
-                )
-            call = Call(tenant=here, ip=caller(request))
+            if request.method not in methods:
+                wrong = InvalidRequest(f"Use {', '.join(methods)}.")
+                return respond(Answer(wrong.document(), 405, {"Allow": ", ".join((*methods, "OPTIONS"))}), cors=cors)
+            call = Call(tenant=here, method=request.method, ip=caller(request))
             call.content_type = request.headers.get("Content-Type", "")
             call.authorization = request.headers.get("Authorization", "")
             call.dpop = request.headers.get("DPoP", "")
+            call.accept = request.headers.get("Accept", "")
             try:
                 call.body = read_body(request)
-                answer = endpoint(call)
+                answer = endpoint(call, **named)
             except OAuthError as error:
                 answer = refuse(call, error, refused)
+            if call.dpop:  # RFC 9449 §8.2: the next proof carries it, and no request is sent twice
+                answer = replace(answer, headers={**answer.headers, "DPoP-Nonce": fresh_nonce(time.time())})
             return respond(answer, cors=cors)
 
         return view
@@ -137,11 +160,14 @@ def read_body(request: HttpRequest) -> bytes:
 
 
 def respond(answer: Answer, *, cors: bool) -> HttpResponse:
-    body = b"" if answer.document is None else orjson.dumps(answer.document)
+    if isinstance(answer.document, str):
+        body = answer.document.encode("ascii")
+    else:
+        body = b"" if answer.document is None else orjson.dumps(answer.document)
     headers = {**NO_STORE, **(CORS if cors else {}), "X-Content-Type-Options": "nosniff", **answer.headers}
     if "Cache-Control" in answer.headers:
         headers.pop("Pragma")
-    return HttpResponse(body, status=answer.status, content_type="application/json", headers=headers)
+    return HttpResponse(body, status=answer.status, content_type=answer.media_type, headers=headers)
 
 
 def refuse(call: Call, error: OAuthError, action: Action) -> Answer:
@@ -154,9 +180,13 @@ def refuse(call: Call, error: OAuthError, action: Action) -> Answer:
     headers: dict[str, str] = {}
     if isinstance(error, InvalidClient):
         # RFC 6749 §5.2: with the scheme that the client used; RFC 9110 §11.6.1 wants one on every 401
-        headers["WWW-Authenticate"] = f'Basic realm="{issuer(call.tenant.slug)}", charset="UTF-8"'
+        headers["WWW-Authenticate"] = f'Basic realm="{issuer(call.tenant)}", charset="UTF-8"'
+    if isinstance(error, InvalidToken):  # RFC 6750 §3
+        headers["WWW-Authenticate"] = f'Bearer realm="{issuer(call.tenant)}", error="{error.code}"'
     if error.status == 429:
         headers["Retry-After"] = "3600"
+    if error.status == 503:
+        headers |= RETRY_SOON
     return Answer(error.document(), error.status, headers)
 
 

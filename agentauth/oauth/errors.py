@@ -132,6 +132,19 @@ class InvalidRequestUri(OAuthError):
     code = "invalid_request_uri"
 
 
+class InvalidDPoPProof(OAuthError):
+    """RFC 9449 §5."""
+
+    code = "invalid_dpop_proof"
+
+
+class UseDPoPNonce(OAuthError):
+    """RFC 9449 §8. Not a refusal: the client is told the nonce to use, and comes again."""
+
+    code = "use_dpop_nonce"
+    on_record = False
+
+
 class UnsupportedTokenType(OAuthError):
     """RFC 7009 §2.2.1."""
 
@@ -148,6 +161,13 @@ class InvalidClientMetadata(OAuthError):
     code = "invalid_client_metadata"
 
 
+class InvalidToken(OAuthError):
+    """RFC 6750 §3.1, for the registration access token (RFC 7592 §2)."""
+
+    code = "invalid_token"
+    status = 401
+
+
 class RegistrationClosed(OAuthError):
     """This tenant takes no registrations from outside: OAuth names no code, 403 says it."""
 
@@ -160,6 +180,22 @@ class AuthorizationPending(OAuthError):
 
     code = "authorization_pending"
     on_record = False
+
+
+class UnknownUserId(OAuthError):
+    """OpenID Connect CIBA Core §13, as the next two."""
+
+    code = "unknown_user_id"
+
+
+class InvalidBindingMessage(OAuthError):
+    code = "invalid_binding_message"
+
+
+class AskingDenied(AccessDenied):
+    """Before any person was asked: who may ask is our policy."""
+
+    status = 403
 
 
 class SlowDown(OAuthError):

@@ -17,15 +17,15 @@ _TO_ANSWER = timedelta(minutes=30)  # once a browser has: its person may have to
 _CREDENTIALS = ("client_secret", "client_assertion", "client_assertion_type")
 
 
-def keep(asked: Parameters, client: Agent) -> str:
-    """The new request's address (§2.2). In the tenant's transaction."""
-    pairs = [(name, value) for name, value in asked.items() if name not in _CREDENTIALS]
+def keep(asked: Parameters, client: Agent, **learnt: str) -> str:
+    """The new request's address (§2.2), with what else we learnt of it. In the tenant's transaction."""
+    pairs = [(name, value) for name, value in asked.items() if name not in (*_CREDENTIALS, *learnt)]
     secret = secrets.token_urlsafe(32)
     PushedRequest.objects.create(
         tenant_id=client.tenant_id,
         uri_hash=secret_hash(secret),
         agent=client,
-        parameters=[*pairs, *(("resource", url) for url in asked.resources)],
+        parameters=[*pairs, *learnt.items(), *(("resource", url) for url in asked.resources)],
         expires_at=now() + timedelta(seconds=SECONDS),
     )
     return PREFIX + secret

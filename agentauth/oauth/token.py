@@ -11,10 +11,12 @@ from django.conf import settings
 from django.utils.timezone import now
 
 from agentauth.agents.models import Agent
+from agentauth.grants.arguments import hash_of
 from agentauth.grants.granting import offerable
 from agentauth.keys.addresses import issuer
 from agentauth.keys.ring import RingError
 from agentauth.keys.signing import NoSigningKey, sign
+from agentauth.oauth.authorization_details import narrowed, read_details, scope_for
 from agentauth.oauth.authorization_request import PROTOCOL_SCOPES
 from agentauth.oauth.client_authentication import authenticate_client
 from agentauth.oauth.door import Answer, Call, oauth_endpoint
@@ -32,6 +34,7 @@ from agentauth.oauth.grants.token_exchange import ACCESS_TOKEN_TYPE
 from agentauth.oauth.models import RefreshToken
 from agentauth.oauth.own_token import AGENT_PROFILE, agents_of
 from agentauth.oauth.parameters import Parameters, from_form, scope_names
+from agentauth.oauth.possession import prove_possession, read_possession
 from agentauth.oauth.target import audience
 from audit.actions import Action
 from audit.record import Actor, record
@@ -47,13 +50,22 @@ def token(call: Call) -> Answer:
     if prove is None:
         raise UnsupportedGrantType("This grant type is not supported.")
     call.grant_type = grant_type
+    shown = read_possession(call, "token")  # RFC 9449 §5
     client = authenticate_client(call, asked)
+    prove_possession(call, client, shown)
     if grant_type not in client.grant_types:
         raise UnauthorizedClient("This client is not registered for this grant type.", reason="grant_not_registered")
     with in_tenant(call.tenant.id):
         authority = prove(asked, client)  # under a row lock, nothing used up yet
+        require_same_key(authority, call)
         authority = narrow(authority, asked, client, call)
         return Answer(issue(authority, client, call))
+
+
+def require_same_key(authority: Authority, call: Call) -> None:
+    """What was bound to a key is of no use without it (RFC 9449 §5, §10); it stays good for who holds the key."""
+    if authority.bound_to and authority.bound_to != call.jkt:
+        raise InvalidGrant("This is bound to another key.", reason="bound_to_another_key", grant=authority.grant)
 
 
 def narrow(authority: Authority, asked: Parameters, client: Agent, call: Call) -> Authority:
@@ -68,10 +80,14 @@ def narrow(authority: Authority, asked: Parameters, client: Agent, call: Call) -
     names = [name for name in scope_names(asked.get("scope", "")) if name not in PROTOCOL_SCOPES]
     if not set(names) <= set(authority.scope):
         raise InvalidScope("More was asked for than was granted.", reason="scope_grows", grant=grant)
+    asked_details = read_details(asked.get("authorization_details", ""), client, call.tenant)
+    details = narrowed(authority.authorization_details, asked_details)
+    if asked_details:  # RFC 9396 §6: from here on only this call, within what was granted
+        names = list(scope_for(details, grant.resource, tuple(names)))
     left = tuple(name for name in authority.scope if name in possible and (not names or name in names))
     if not left:
         raise InvalidGrant("Nothing of what was granted is allowed now.", reason="nothing_left", grant=grant)
-    return replace(authority, scope=left)
+    return replace(authority, scope=left, authorization_details=details)
 
 
 def issue(authority: Authority, client: Agent, call: Call) -> dict[str, Any]:
@@ -88,19 +104,21 @@ def issue(authority: Authority, client: Agent, call: Call) -> dict[str, Any]:
     try:
         answer: dict[str, Any] = {
             "access_token": sign(tenant.id, claims, "at+jwt"),
-            "token_type": "Bearer",
+            "token_type": "DPoP" if call.jkt else "Bearer",
             "expires_in": expires - at,
             "scope": claims["scope"],
         }
         if authority.delegation is not None:
             answer["issued_token_type"] = ACCESS_TOKEN_TYPE  # RFC 8693 §2.2.1
+        if authority.authorization_details:
+            answer["authorization_details"] = claims["authorization_details"]  # RFC 9396 §7
         if authority.openid:
             answer["id_token"] = sign(tenant.id, _id_claims(authority, client, call, at), "JWT")
     except (NoSigningKey, RingError):
         raise TemporarilyUnavailable("No token can be signed here now.", reason="no_signing_key") from None
     authority.spend(jti)
     if authority.family is not None and "refresh_token" in client.grant_types:
-        answer["refresh_token"] = _next_refresh_token(authority, client, jti)
+        answer["refresh_token"] = _next_refresh_token(authority, client, call, jti)
     record(
         Action.TOKEN_ISSUED,
         tenant_id=tenant.id,
@@ -109,6 +127,7 @@ def issue(authority: Authority, client: Agent, call: Call) -> dict[str, Any]:
         member_id=grant.member_id,
         grant_id=grant.id,
         resource_id=grant.resource_id,
+        **_one_call(authority),
         ip=call.ip,
         details={
             "jti": str(jti),
@@ -116,16 +135,25 @@ def issue(authority: Authority, client: Agent, call: Call) -> dict[str, Any]:
             "expires": datetime.fromtimestamp(expires, UTC).isoformat(),
             "grant_type": call.grant_type,
         }
-        | ({"chain": agents_of(claims), "via": claims["via"]} if authority.delegation else {}),
+        | ({"chain": agents_of(claims), "via": claims["via"]} if authority.delegation else {})
+        | ({"jkt": call.jkt} if call.jkt else {}),
     )
     return answer
+
+
+def _one_call(authority: Authority) -> dict[str, str]:
+    """What the event says of a token for one call (RFC 9396): which, and with what arguments by their hash."""
+    if not authority.authorization_details:
+        return {}
+    detail = authority.authorization_details[0]
+    return {"operation": detail["actions"][0], "args_hash": hash_of(detail["arguments"])}
 
 
 def access_claims(authority: Authority, client: Agent, call: Call, *, jti: UUID, iat: int, exp: int) -> dict[str, Any]:
     """RFC 9068 §2.2, with `act` (RFC 8693 §4.1) when it is for a person. Times are seconds since 1970."""
     grant = authority.grant
     claims: dict[str, Any] = {
-        "iss": issuer(call.tenant.slug),
+        "iss": issuer(call.tenant),
         "sub": str(grant.member_id or client.id),
         "aud": audience(call.tenant, grant.resource),
         "client_id": client.client_id,
@@ -141,26 +169,36 @@ def access_claims(authority: Authority, client: Agent, call: Call, *, jti: UUID,
         claims |= {"sub": before.sub, "act": {"sub": str(client.id)}, "via": before.via}
         claims["act"] |= {"act": before.act} if before.act else {}
         claims |= {"sub_profile": AGENT_PROFILE} if before.sub_is_agent else {}
-    if authority.auth_time is not None:
-        claims["auth_time"] = int(authority.auth_time.timestamp())
+    claims |= _sign_in(authority)
+    if authority.authorization_details:
+        claims["authorization_details"] = list(authority.authorization_details)  # RFC 9396 §9.1
+    if call.jkt:
+        claims["cnf"] = {"jkt": call.jkt}  # RFC 9449 §6.1
     return claims
 
 
 def _id_claims(authority: Authority, client: Agent, call: Call, at: int) -> dict[str, Any]:
     """OpenID Connect Core §2: who signed in, and nothing more."""
     claims: dict[str, Any] = {
-        "iss": issuer(call.tenant.slug),
+        "iss": issuer(call.tenant),
         "sub": str(authority.grant.member_id),
         "aud": client.client_id,
         "exp": at + settings.KNOBS.access_token_seconds,
         "iat": at,
     }
-    if authority.auth_time is not None:
-        claims["auth_time"] = int(authority.auth_time.timestamp())
+    claims |= _sign_in(authority)
     return claims | ({"nonce": authority.nonce} if authority.nonce else {})
 
 
-def _next_refresh_token(authority: Authority, client: Agent, jti: UUID) -> str:
+def _sign_in(authority: Authority) -> dict[str, Any]:
+    """How and when the person signed in (RFC 9068 §2.2.1, RFC 9470 §6)."""
+    acr = {"acr": authority.acr} if authority.acr else {}
+    if authority.auth_time is None:
+        return acr
+    return {"auth_time": int(authority.auth_time.timestamp()), **acr}
+
+
+def _next_refresh_token(authority: Authority, client: Agent, call: Call, jti: UUID) -> str:
     assert authority.family is not None
     secret = secrets.token_urlsafe(32)
     ends = now() + timedelta(days=settings.KNOBS.refresh_token_days)
@@ -173,8 +211,12 @@ def _next_refresh_token(authority: Authority, client: Agent, jti: UUID) -> str:
         resource_id=authority.grant.resource_id,
         scope=authority.family.scope,
         auth_time=authority.auth_time or now(),
+        acr=authority.acr,
+        authorization_details=list(authority.family.authorization_details),
         expires_at=min(ends, authority.family.expires_at, authority.grant.expires_at),
         family_expires_at=authority.family.expires_at,
         access_jti=jti,
+        # RFC 9449 §5: a public client proves itself by this key alone; any other by its own credential
+        jkt=call.jkt if client.token_endpoint_auth_method == "none" else "",
     )
     return secret

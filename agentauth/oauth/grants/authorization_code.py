@@ -35,7 +35,8 @@ def prove(asked: Parameters, client: Agent) -> Authority:
         raise
     if not row.grant.is_live or not (row.grant.member and row.grant.member.is_active):
         raise InvalidGrant("What was allowed has ended.", reason="grant_ended", grant=row.grant)
-    family = Family(new_id(), row.scope, now() + timedelta(days=settings.KNOBS.refresh_token_days))
+    details = tuple(row.authorization_details)
+    family = Family(new_id(), row.scope, now() + timedelta(days=settings.KNOBS.refresh_token_days), details)
 
     def spend(jti: UUID) -> None:
         row.spent_at, row.access_jti, row.family = now(), jti, family.id
@@ -49,6 +50,9 @@ def prove(asked: Parameters, client: Agent) -> Authority:
         family=family,
         nonce=row.nonce,
         openid="openid" in row.protocol_scope.split(),
+        bound_to=row.jkt,
+        authorization_details=details,
+        acr=row.acr,
     )
 
 

@@ -27,6 +27,7 @@ def prove(asked: Parameters, client: Agent) -> Authority:
         raise reused
     if min(row.expires_at, row.family_expires_at) <= now():
         raise InvalidGrant("The refresh token is not good.", reason="refresh_token_expired", grant=row.grant)
+    details = tuple(row.authorization_details)
     if not row.grant.is_live or not (row.grant.member and row.grant.member.is_active):
         raise InvalidGrant("What was allowed has ended.", reason="grant_ended", grant=row.grant)
 
@@ -39,7 +40,10 @@ def prove(asked: Parameters, client: Agent) -> Authority:
         scope=tuple(row.scope.split()),
         spend=spend,
         auth_time=row.auth_time,
-        family=Family(row.family, row.scope, row.family_expires_at),
+        family=Family(row.family, row.scope, row.family_expires_at, details),
+        bound_to=row.jkt,
+        authorization_details=details,
+        acr=row.acr,
     )
 
 
