@@ -104,7 +104,9 @@ def _own_secret(name: str) -> str:
 # Django
 SECRET_KEY = KNOBS.secret_key or _own_secret("django.key")
 DEBUG = KNOBS.debug
-ALLOWED_HOSTS = ["*"] if not PRODUCTION else [urlsplit(KNOBS.base_url).hostname or "", "localhost", "127.0.0.1"]
+OUR_HOSTS = frozenset({urlsplit(KNOBS.base_url).hostname or "", "localhost", "127.0.0.1"})
+ANY_HOST = not PRODUCTION  # else those, and what tenants have of their own
+ALLOWED_HOSTS = ["*"]  # which ones are answered is said by OwnHost, the first middleware
 ROOT_URLCONF = "agentauth.urls"
 WSGI_APPLICATION = "agentauth.wsgi.application"
 APPEND_SLASH = False  # a redirect on a protocol path breaks discovery; pages have their slash in every link
@@ -142,6 +144,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "agentauth.oauth.own_host.OwnHost",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "agentauth.console.headers.SecurityHeaders",

@@ -25,13 +25,27 @@ class TenantRequest(HttpRequest):
     member: Member
 
 
+class IssuerName(str):
+    """A tenant's name out of an issuer's address, and the host that was asked, if that is a tenant's own."""
+
+    host: str
+
+    def __new__(cls, slug: str, host: str = "") -> "IssuerName":
+        name = super().__new__(cls, slug)
+        name.host = host
+        return name
+
+
 def find_tenant(slug: str) -> Tenant | None:
-    """The tenant with this name in its address, unless the operator closed it."""
+    """The tenant with this name in its address, unless the operator closed it. An issuer only where it is one."""
     try:
         SLUG(slug)
     except ValidationError:  # nobody is called so; also what no column can hold, such as NUL
         return None
-    return Tenant.objects.filter(slug=slug, suspended_at=None).first()
+    found = Tenant.objects.filter(slug=slug, suspended_at=None)
+    if isinstance(slug, IssuerName):
+        found = found.filter(issuer_host=slug.host)
+    return found.first()
 
 
 def require_tenant(slug: str) -> Tenant:

@@ -21,7 +21,7 @@ from agentauth.agents.models import Agent
 from agentauth.api.problems import Problem
 from agentauth.grants.approvals import spend
 from agentauth.grants.models import Grant, Permission
-from agentauth.keys.addresses import issuer, management_url
+from agentauth.keys.addresses import issuer, management_url, pages_url
 from agentauth.keys.signing import public_keys
 from agentauth.oauth.own_token import agents_of, is_for_agent, is_void
 from agentauth.policy.decision import Reason
@@ -154,7 +154,7 @@ def challenge(code: str, detail: str, tenant: Tenant, *, scope: str = "") -> Pro
         parts.insert(0, f'scope="{scope}"')
     if error:
         parts.insert(0, f'error="{error}"')
-    more = {"scope": scope, "ask_at": f"{issuer(tenant.slug)}/my/agents/"} if scope else {}
+    more = {"scope": scope, "ask_at": f"{pages_url(tenant.slug)}/my/agents/"} if scope else {}
     return Problem(code, detail, headers={"WWW-Authenticate": "Bearer " + ", ".join(parts)}, **more)
 
 
@@ -203,7 +203,7 @@ def _verified(token: str, tenant: Tenant) -> dict[str, Any]:
             token,
             jwt.PyJWK(jwk, algorithm="ES256"),
             algorithms=["ES256"],
-            issuer=issuer(tenant.slug),
+            issuer=issuer(tenant),
             audience=management_url(tenant.slug),
             options={"require": _REQUIRED, "strict_aud": True, "verify_iat": True},
         )

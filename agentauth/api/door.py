@@ -13,7 +13,7 @@ from rest_framework.views import APIView
 from agentauth.api.authentication import Caller, NeedsYes, caller_of, operation_of
 from agentauth.api.problems import Problem, not_found
 from agentauth.grants.approvals import ask
-from agentauth.keys.addresses import issuer
+from agentauth.keys.addresses import pages_url
 from audit.actions import Action
 from audit.record import ANONYMOUS, Actor, record
 from tenants.access import ADMINS, AUDITORS, find_tenant
@@ -130,7 +130,7 @@ class TenantView(APIView):
         why = getattr(self, "_refused_because", None)
         if isinstance(why, NeedsYes) and isinstance(answer, Response):
             question = ask(why.grant, operation=why.operation, args=why.shown, args_hash=why.args_hash)
-            answer.data |= {"approval": str(question.id), "ask_at": f"{issuer(tenant.slug)}/my/inbox/{question.id}/"}
+            answer.data |= {"approval": str(question.id), "ask_at": f"{pages_url(tenant.slug)}/my/inbox/{question.id}/"}
 
     def _says_who(self) -> bool:
         """A request without any token is nobody's: not worth a line. One with a bad token is."""

@@ -71,12 +71,13 @@ def problems(request: HttpRequest) -> HttpResponse:
 @require_safe
 def metadata(request: HttpRequest, tenant: str) -> HttpResponse:
     """RFC 9728 §3: which authorization server to ask for a token for this API."""
-    if find_tenant(tenant) is None:
+    here = find_tenant(tenant)
+    if here is None:
         return JsonResponse({"error": "not_found"}, status=404)
     body = {
         "resource": management_url(tenant),
         "resource_name": "AgentAuth",
-        "authorization_servers": [issuer(tenant)],
+        "authorization_servers": [issuer(here)],
         "scopes_supported": list(MANAGEMENT_SCOPES),
         "bearer_methods_supported": ["header"],
     }

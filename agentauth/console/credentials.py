@@ -92,5 +92,5 @@ def secret_once(request: TenantRequest, agent_id: UUID) -> HttpResponse:
             secret = unseal(sealed, tenant_id=request.tenant.id, row_id=agent.id, purpose=_PURPOSE).decode()
         except RingError:
             secret = ""
-    page = {"agent": agent, "secret": secret, "issuer": issuer(request.tenant.slug)}
+    page = {"agent": agent, "secret": secret, "issuer": issuer(request.tenant)}
     return render(request, "console/agents/secret.html", page, status=200 if secret else 410)

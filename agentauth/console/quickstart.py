@@ -55,7 +55,7 @@ def _scopes(resource: Resource, agent: Agent) -> str:
 
 
 def _curl(tenant: Tenant, agent: Agent, resource: Resource) -> str:
-    audience, token = resource_url(tenant.slug, resource.slug), f"{issuer(tenant.slug)}/oauth/token"
+    audience, token = resource_url(tenant.slug, resource.slug), f"{issuer(tenant)}/oauth/token"
     proof = f'-u "{agent.client_id}:$AGENTAUTH_CLIENT_SECRET"'
     if _uses_key(agent):
         proof = (
@@ -70,7 +70,7 @@ def _curl(tenant: Tenant, agent: Agent, resource: Resource) -> str:
 
 
 def _python(tenant: Tenant, agent: Agent, resource: Resource) -> Snippet:
-    audience, base = resource_url(tenant.slug, resource.slug), issuer(tenant.slug)
+    audience, base = resource_url(tenant.slug, resource.slug), issuer(tenant)
     form = f'{{"grant_type": "client_credentials", "resource": "{audience}"'
     if _uses_key(agent):
         text = (
@@ -102,7 +102,7 @@ def _mcp(tenant: Tenant, resource: Resource) -> str:
 
 
 def _ask_person(tenant: Tenant, agent: Agent, resource: Resource) -> str:
-    base, audience = issuer(tenant.slug), resource_url(tenant.slug, resource.slug)
+    base, audience = issuer(tenant), resource_url(tenant.slug, resource.slug)
     back = (agent.redirect_uris or ["https://your-agent.example/callback"])[0]
     scopes = _scopes(resource, agent) or "the scopes that you need"
     proof = "" if agent.token_endpoint_auth_method == "none" else f' -u "{agent.client_id}:$AGENTAUTH_CLIENT_SECRET"'

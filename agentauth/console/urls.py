@@ -23,7 +23,6 @@ from agentauth.console import (
 Paths = list[URLPattern | URLResolver]
 
 doors: Paths = [
-    path("", sign_in.start, name="start"),
     path("sign-in/<str:token>", sign_in.link, name="sign_in_link"),
     path("appearance/", frame.appearance, name="appearance"),
     path("account/2fa/", include("allauth.mfa.urls")),
@@ -142,6 +141,7 @@ operator_pages: Paths = [
 ]
 
 urlpatterns: Paths = [
+    path("", sign_in.start, name="start"),
     *doors,
     *homes,
     *agent_pages,

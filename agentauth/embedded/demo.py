@@ -257,7 +257,7 @@ def _write_credentials(tenant: Tenant, agent: Agent, name: str) -> None:
     values = {
         "CLIENT_ID": agent.client_id,
         "CLIENT_SECRET": secret,
-        "ISSUER": issuer(tenant.slug),
+        "ISSUER": issuer(tenant),
         "RESOURCE": resource_url(tenant.slug, "office"),
         "MCP_RESOURCE": resource_url(tenant.slug, "office-mcp"),
     }

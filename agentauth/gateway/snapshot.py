@@ -21,7 +21,7 @@ from agentauth.gateway.database import Pool, reading
 from agentauth.gateway.hearing import Hearing
 from agentauth.gateway.paths import Routes
 from agentauth.keys import ring
-from agentauth.keys.addresses import issuer, resource_url
+from agentauth.keys.addresses import issuer_at, resource_url
 from agentauth.keys.signing import PURPOSE, Signer
 from agentauth.policy.facts import AgentFacts, GrantFacts, OperationFacts
 from agentauth.resources.models import Resource as ResourceRow
@@ -213,11 +213,11 @@ class Snapshots:
 
     async def _read_tenant(self, slug: str) -> Tenant | None:
         async with reading(self._pool) as db:
-            cursor = await db.execute("SELECT id, suspended_at FROM tenants_tenant WHERE slug = %s", [slug])
+            cursor = await db.execute("SELECT id, suspended_at, issuer_host FROM tenants_tenant WHERE slug = %s", [slug])
             row = await cursor.fetchone()
             if row is None:
                 return None
-            tenant_id, suspended_at = row
+            tenant_id, suspended_at, issuer_host = row
             await db.execute("SELECT set_config('agentauth.tenant', %s, true)", [str(tenant_id)])
             keys = await db.execute(_KEYS, [tenant_id])
             key_rows = await keys.fetchall()
@@ -233,7 +233,7 @@ class Snapshots:
             id=tenant_id,
             slug=slug,
             suspended=suspended_at is not None,
-            issuer=issuer(slug),
+            issuer=issuer_at(slug, issuer_host),
             keys=public,
             unpublish_at={row[0]: row[4] for row in key_rows if row[4] is not None},
             signer=_signer(tenant_id, key_rows),

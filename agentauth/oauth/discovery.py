@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from agentauth.agents.registering import DELIVERY_MODES
 from agentauth.keys.addresses import issuer
 from agentauth.keys.signing import jwks as public_key_set
 from agentauth.oauth.client_assertion import ALGORITHMS
@@ -18,12 +19,15 @@ _CONFIDENTIAL = _CLIENT_AUTHENTICATION[1:]
 @open_document
 def metadata(tenant: Tenant) -> Mapping[str, Any]:
     """The same document for RFC 8414 §3 and OpenID Connect Discovery §4: clients ask for either."""
-    here = issuer(tenant.slug)
+    here = issuer(tenant)
     document: dict[str, Any] = {
         "issuer": here,
         "authorization_endpoint": f"{here}/oauth/authorize",
         "pushed_authorization_request_endpoint": f"{here}/oauth/par",
         "device_authorization_endpoint": f"{here}/oauth/device_authorization",
+        "backchannel_authentication_endpoint": f"{here}/oauth/bc-authorize",
+        "backchannel_token_delivery_modes_supported": list(DELIVERY_MODES),
+        "backchannel_user_code_parameter_supported": False,
         "token_endpoint": f"{here}/oauth/token",
         "jwks_uri": f"{here}/oauth/jwks.json",
         "revocation_endpoint": f"{here}/oauth/revoke",

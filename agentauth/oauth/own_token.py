@@ -29,7 +29,7 @@ def read_own_token(tenant: Tenant, presented: str) -> dict[str, Any] | None:
             presented,
             jwt.PyJWK(jwk),
             algorithms=["ES256"],
-            issuer=issuer(tenant.slug),
+            issuer=issuer(tenant),
             options={"require": _NEEDED, "verify_aud": False},
         )
     except (jwt.PyJWTError, ValueError, TypeError, RecursionError):

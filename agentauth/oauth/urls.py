@@ -2,6 +2,7 @@
 
 from django.urls import URLPattern, URLResolver, path
 
+from agentauth.oauth import own_host  # noqa: F401  # what stands between < > below
 from agentauth.oauth.authorize import authorize
 from agentauth.oauth.consent import consent
 from agentauth.oauth.device import device
@@ -14,23 +15,32 @@ from agentauth.oauth.revoke import revoke
 from agentauth.oauth.token import token
 from agentauth.oauth.userinfo import userinfo
 
-_ISSUER = "t/<str:tenant>"
+Paths = list[URLPattern | URLResolver]
 
-urlpatterns: list[URLPattern | URLResolver] = [
-    # RFC 8414 §3.1 inserts the well-known part, OpenID Connect Discovery §4 appends it; clients try all of them
-    path(f".well-known/oauth-authorization-server/{_ISSUER}", metadata),
-    path(f".well-known/openid-configuration/{_ISSUER}", metadata),
-    path(f"{_ISSUER}/.well-known/openid-configuration", metadata),
-    path(f"{_ISSUER}/.well-known/oauth-authorization-server", metadata),
-    path(f"{_ISSUER}/oauth/jwks.json", jwks),  # RFC 7517
-    path(f"{_ISSUER}/oauth/authorize", authorize, name="oauth_authorize"),  # OAuth 2.1 §3.1
-    path(f"{_ISSUER}/oauth/consent", consent, name="oauth_consent"),
-    path(f"{_ISSUER}/oauth/par", par),  # RFC 9126
-    path(f"{_ISSUER}/oauth/device_authorization", device_authorization),  # RFC 8628
-    path("t/<slug:tenant>/device/", device, name="oauth_device"),  # RFC 8628 §3.3
-    path(f"{_ISSUER}/oauth/token", token),  # OAuth 2.1 §3.2
-    path(f"{_ISSUER}/oauth/register", register),  # RFC 7591
-    path(f"{_ISSUER}/oauth/revoke", revoke),  # RFC 7009
-    path(f"{_ISSUER}/oauth/introspect", introspect),  # RFC 7662
-    path(f"{_ISSUER}/oauth/userinfo", userinfo),  # OpenID Connect Core §5.3
+
+def issuer_paths(issuer: str) -> Paths:
+    """Every path of an issuer that stands at `issuer`, which is empty or ends with a slash."""
+    return [
+        path(f"{issuer}.well-known/openid-configuration", metadata),  # OpenID Connect Discovery §4
+        path(f"{issuer}.well-known/oauth-authorization-server", metadata),  # RFC 8414 §3
+        path(f"{issuer}oauth/jwks.json", jwks),  # RFC 7517
+        path(f"{issuer}oauth/authorize", authorize, name="oauth_authorize"),  # OAuth 2.1 §3.1
+        path(f"{issuer}oauth/consent", consent, name="oauth_consent"),
+        path(f"{issuer}oauth/par", par),  # RFC 9126
+        path(f"{issuer}oauth/device_authorization", device_authorization),  # RFC 8628
+        path(f"{issuer}device/", device, name="oauth_device"),  # RFC 8628 §3.3
+        path(f"{issuer}oauth/token", token),  # OAuth 2.1 §3.2
+        path(f"{issuer}oauth/register", register),  # RFC 7591
+        path(f"{issuer}oauth/revoke", revoke),  # RFC 7009
+        path(f"{issuer}oauth/introspect", introspect),  # RFC 7662
+        path(f"{issuer}oauth/userinfo", userinfo),  # OpenID Connect Core §5.3
+    ]
+
+
+urlpatterns: Paths = [
+    # RFC 8414 §3.1 inserts the well-known part before a path, OpenID appends it; clients try all of them
+    path(".well-known/oauth-authorization-server/t/<issuer:tenant>", metadata),
+    path(".well-known/openid-configuration/t/<issuer:tenant>", metadata),
+    *issuer_paths("t/<issuer:tenant>/"),
 ]
+at_own_host: Paths = issuer_paths("<here:tenant>")

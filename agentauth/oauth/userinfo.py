@@ -7,7 +7,7 @@ from django.views.decorators.csrf import csrf_exempt
 
 from agentauth.keys.addresses import issuer
 from agentauth.oauth.door import PREFLIGHT, Answer, respond
-from agentauth.oauth.models import AuthorizationCode, DeviceRequest
+from agentauth.oauth.models import AuthorizationCode, BackchannelRequest, DeviceRequest
 from agentauth.oauth.own_token import read_own_token
 from tenants.access import find_tenant
 from tenants.models import Member, Tenant
@@ -38,10 +38,9 @@ def userinfo(request: HttpRequest, tenant: str) -> HttpResponse:
 def _told(tenant: Tenant, claims: dict[str, Any]) -> dict[str, str]:
     """By what the sign-in asked for (§5.4); nothing for a token of no sign-in. A refreshed one is for its resource."""
     came_of = {"tenant": tenant, "access_jti": claims["jti"], "member_id": claims["sub"]}
-    asked = AuthorizationCode.objects.filter(**came_of).values_list("protocol_scope", flat=True).first()
-    if asked is None:
-        asked = DeviceRequest.objects.filter(**came_of).values_list("protocol_scope", flat=True).first()
-    names = (asked or "").split()
+    names: list[str] = []
+    for kind in (AuthorizationCode, DeviceRequest, BackchannelRequest):
+        names += (kind.objects.filter(**came_of).values_list("protocol_scope", flat=True).first() or "").split()
     member = Member.objects.select_related("user").filter(tenant=tenant, id=claims["sub"]).first()
     if "openid" not in names or member is None or not member.is_active:
         return {}
@@ -54,7 +53,7 @@ def _told(tenant: Tenant, claims: dict[str, Any]) -> dict[str, str]:
 
 
 def _challenge(tenant: Tenant, status: int, error: str) -> HttpResponse:
-    said = f'Bearer realm="{issuer(tenant.slug)}"'
+    said = f'Bearer realm="{issuer(tenant)}"'
     if error:
         said += f', error="{error}"' + (', scope="openid"' if error == "insufficient_scope" else "")
     return respond(Answer({"error": error} if error else None, status, {"WWW-Authenticate": said}), cors=True)

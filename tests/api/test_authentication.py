@@ -37,7 +37,7 @@ def test_without_a_token_the_answer_says_where_to_get_one(acme):
     assert answer["WWW-Authenticate"] == f'Bearer resource_metadata="{metadata}"'
     described = Client().get(metadata.removeprefix("http://localhost:8000")).json()
     assert described["resource"] == management_url(acme.tenant.slug)
-    assert described["authorization_servers"] == [issuer(acme.tenant.slug)]
+    assert described["authorization_servers"] == [issuer(acme.tenant)]
     assert not acme.events("call.refused")
 
 

@@ -11,7 +11,7 @@ from agentauth.agents.models import Agent
 from agentauth.agents.registering import register_agent
 from agentauth.grants.granting import give
 from agentauth.grants.models import Grant
-from agentauth.keys.addresses import issuer, management_url
+from agentauth.keys.addresses import issuer_at, management_url
 from agentauth.keys.signing import sign
 from agentauth.resources.ceilings import set_ceiling
 from agentauth.resources.models import Resource, Scope
@@ -47,7 +47,7 @@ def token(house: House, grant: Grant, *scopes: str, header: dict[str, Any] | Non
     """An access token as the token endpoint makes it; `claims` change it."""
     slug, at = house.tenant.slug, int(time.time())
     mine: dict[str, Any] = {
-        "iss": issuer(slug),
+        "iss": issuer_at(slug, ""),
         "aud": management_url(slug),
         "sub": str(grant.member_id or grant.agent_id),
         "client_id": grant.agent.client_id,

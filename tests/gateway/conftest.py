@@ -23,7 +23,7 @@ from django.db import transaction
 from agentauth.agents.models import Agent
 from agentauth.embedded.lifeline import die_with_parent
 from agentauth.grants.models import Grant
-from agentauth.keys.addresses import issuer, resource_url
+from agentauth.keys.addresses import issuer_at, resource_url
 from agentauth.keys.signing import sign
 from agentauth.resources.models import Operation, Resource, Scope
 from audit.models import Event
@@ -165,7 +165,7 @@ class Stage:
     def claims(self, **changes: Any) -> dict[str, Any]:
         now = int(time.time())
         claims: dict[str, Any] = {
-            "iss": issuer(self.slug),
+            "iss": issuer_at(self.slug, ""),
             "sub": str(self.house.members["matt"].id),
             "aud": resource_url(self.slug, "office"),
             "client_id": self.agent.client_id,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agentauth.keys.addresses import issuer, resource_url
+from agentauth.keys.addresses import issuer_at, resource_url
 from agentauth.resources.models import Resource
 from tenants.notice import announce
 from tenants.rls import in_tenant
@@ -14,7 +14,7 @@ def test_metadata_says_whose_tokens_are_good_here(stage: Stage) -> None:
     assert answer.status == 200
     assert answer.json() == {
         "resource": resource_url(stage.slug, "office"),
-        "authorization_servers": [issuer(stage.slug)],
+        "authorization_servers": [issuer_at(stage.slug, "")],
         "scopes_supported": ["finance:enter", "meeting:enter", "rooms:book", "rooms:read"],
         "bearer_methods_supported": ["header"],
         "resource_name": "Office",

@@ -55,7 +55,7 @@ class Flow:
 
     @property
     def issuer(self) -> str:
-        return issuer(self.house.tenant.slug)
+        return issuer(self.house.tenant)
 
     @property
     def resource(self) -> str:

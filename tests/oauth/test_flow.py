@@ -3,7 +3,6 @@
 import jwt
 import pytest
 
-from agentauth.keys.addresses import issuer
 from tests.cast import events_of
 from tests.oauth.browser import CALLBACK, Flow, answer_in, form_of
 
@@ -174,5 +173,5 @@ def test_openid_adds_who_signed_in_and_nothing_more(flow: Flow) -> None:
     tokens = flow.tokens(scope="openid rooms:read", nonce="n1")
     claims = jwt.decode(tokens["id_token"], options={"verify_signature": False})
     assert set(claims) == {"iss", "sub", "aud", "exp", "iat", "auth_time", "nonce"}
-    assert claims["aud"] == flow.agent.client_id and claims["nonce"] == "n1" and claims["iss"] == issuer("acme")
+    assert claims["aud"] == flow.agent.client_id and claims["nonce"] == "n1" and claims["iss"] == flow.issuer
     assert "openid" not in tokens["scope"]

@@ -114,7 +114,7 @@ class Ours(Adapter):
             assert grant is not None
             at = int(now().timestamp())
             claims = {
-                "iss": issuer(tenant.slug),
+                "iss": issuer(tenant),
                 "sub": self.person(person),
                 "aud": self.resource(resource),
                 "client_id": acting.client_id,

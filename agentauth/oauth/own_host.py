@@ -1,0 +1,77 @@
+"""Issuers at hosts of their own: the Host header says whose door this is, before any path is read.
+
+At a tenant's own host only its issuer and the sign-in are to be found, under paths without the tenant's name; at the
+installation's host that issuer is not there any more. Both hold for every address of the issuer, since the name that
+the doors get out of a path says which host was asked (`IssuerName`).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import DisallowedHost
+from django.http import HttpRequest, HttpResponseBase
+from django.http.request import split_domain_port
+from django.urls import register_converter
+from django.urls.converters import StringConverter
+
+from tenants.access import IssuerName
+from tenants.hosts import is_host_name
+from tenants.models import Tenant
+
+OWN_MAP = "agentauth.issuer_urls"
+
+
+class NameInPath(StringConverter):
+    """`t/<issuer:tenant>/…`: an issuer at a path of the installation's host."""
+
+    def to_python(self, value: str) -> IssuerName:
+        return IssuerName(value)
+
+
+class NameInHost:
+    """`<here:tenant>…`: takes no room in the path; the middleware below says who it is."""
+
+    regex = ""
+
+    def to_python(self, value: str) -> str:
+        return value
+
+    def to_url(self, value: str) -> str:
+        return ""
+
+
+register_converter(NameInPath, "issuer")
+register_converter(NameInHost, "here")
+
+
+class OwnHost:
+    """Middleware, the first of all: it decides which hosts we answer at, and which map of paths counts there."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        host, _ = split_domain_port(request.get_host())
+        if host not in settings.OUR_HOSTS:
+            slug = find_slug(host)
+            if slug is not None:
+                request.own_issuer = IssuerName(slug, host)  # type: ignore[attr-defined]  # read below, by us alone
+                request.urlconf = OWN_MAP  # type: ignore[attr-defined]  # Django's own word
+                # TLS may end in front of us; the issuer's scheme is the installation's
+                request.META["wsgi.url_scheme"] = settings.KNOBS.base_url.partition(":")[0]
+            elif not settings.ANY_HOST:
+                raise DisallowedHost(f"{host} is no host of ours: AGENTAUTH_BASE_URL or a tenant's issuer host.")
+        return self.get_response(request)
+
+    def process_view(self, request: HttpRequest, view: Any, args: Any, kwargs: dict[str, Any]) -> None:
+        name = getattr(request, "own_issuer", None)
+        if name is not None and kwargs.get("tenant") == "":
+            kwargs["tenant"] = name
+
+
+def find_slug(host: str) -> str | None:
+    """Whose issuer is at this host. Asked of the database each time: it may have moved a moment ago."""
+    if not is_host_name(host):
+        return None
+    return Tenant.objects.filter(issuer_host=host).values_list("slug", flat=True).first()
