@@ -9,6 +9,7 @@ from django.utils.timezone import now
 from agentauth.grants.models import Approval, Grant
 from audit.actions import Action
 from audit.record import Actor, record
+from tenants.models import Member
 
 LIFETIME = timedelta(minutes=15)
 
@@ -48,6 +49,16 @@ def ask(grant: Grant, *, operation: str, args: dict[str, Any], args_hash: str) -
             subject=str(approval.id),
             args_hash=args_hash,
         )
+        return approval
+
+
+def give_at_once(grant: Grant, *, operation: str, args: dict[str, Any], args_hash: str, by: Member) -> Approval:
+    """The person was asked about this very call elsewhere and has said yes: it may be made once. Raises WrongState."""
+    with transaction.atomic():
+        approval = ask(grant, operation=operation, args=args, args_hash=args_hash)
+        approval.expires_at = now() + LIFETIME  # it may have waited for a while
+        approval.save(update_fields=["expires_at"])
+        approval.give(by=by)
         return approval
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from agentauth.agents.models import Agent
 from agentauth.grants.arguments import BadJSON, canonical, hash_of, read_json
 from agentauth.grants.granting import offerable
-from agentauth.oauth.errors import InvalidAuthorizationDetails, InvalidTarget
+from agentauth.oauth.errors import InvalidAuthorizationDetails, InvalidScope, InvalidTarget
 from agentauth.oauth.target import audience, named
 from agentauth.resources.models import Operation, Resource, Scope
 from tenants.models import Tenant
@@ -65,6 +65,24 @@ def read_details(text: str, client: Agent, tenant: Tenant) -> Details:
     if call.scope.id not in {scope.id for scope in offerable(client, resource, None)}:
         raise InvalidAuthorizationDetails("This agent may never be granted that.", reason="above_ceiling")
     return (detail,)
+
+
+def where(details: Details) -> str:
+    """The URL of the resource that they are about; empty without any."""
+    return str(details[0]["locations"][0]) if details else ""
+
+
+def scope_for(details: Details, resource: Resource, scope: tuple[str, ...]) -> tuple[str, ...]:
+    """The permissions to ask for: the one that the call takes, or what was named where there are no details (§3.1)."""
+    if not details:
+        return scope
+    if details[0]["locations"] != [audience(resource.tenant, resource)]:
+        raise InvalidTarget("resource and locations are two different places.", reason="two_targets")
+    call = find_call(details[0], resource)
+    needed = (call.scope.name,) if call else ()
+    if scope not in ((), needed):
+        raise InvalidScope("With authorization_details, leave out scope, or name the one it takes.", reason="two_asks")
+    return needed
 
 
 def find_call(detail: Mapping[str, Any], resource: Resource) -> OneCall | None:

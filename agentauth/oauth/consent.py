@@ -26,14 +26,16 @@ from agentauth.oauth.authorization_request import (
     resource_of,
 )
 from agentauth.oauth.codes import write_code
-from agentauth.oauth.device_codes import answer as answer_device
 from agentauth.oauth.disclosures import disclose, personal
 from agentauth.oauth.door import Call, caller, record_refusal
+from agentauth.oauth.elsewhere import answer as answer_elsewhere
 from agentauth.oauth.errors import AccessDenied, InvalidRequest, OAuthError
+from agentauth.oauth.one_call import allow_one_call, one_call
 from agentauth.oauth.pages import WITHOUT_SCRIPT, refused, seen
 from agentauth.oauth.redirect_uris import is_loopback, is_registered, shown_host
-from agentauth.oauth.session import browser_mark, signed_in_at
+from agentauth.oauth.session import browser_mark
 from agentauth.oauth.spent import spend_once
+from agentauth.oauth.step_up import SignIn, sign_in_for
 from agentauth.oauth.target import audience
 from agentauth.resources.models import Resource, Risk, Scope
 from audit.actions import Action
@@ -85,11 +87,16 @@ def show_consent(
     grant: Grant | None,
     problem: str = "",
     said: dict[str, Any] | None = None,
+    sign_in: SignIn | None = None,
 ) -> HttpResponse:
     """The question. Its form carries the whole request, signed, for this person in this browser, to be used once."""
     request.tenant = tenant  # type: ignore[attr-defined]  # whose face the agent wears
     resource = resource_of(asked, tenant)
-    if grant is not None:  # a new grant takes the old one's place, so what the old one allows is on the page as well
+    sign_in = sign_in or sign_in_for(request, member.user, asked)
+    call = one_call(asked, resource, grant)
+    if (
+        grant is not None and call is None
+    ):  # a new grant takes the old one's place, so what the old one allows is on the page as well
         had = {row.scope_id for row in grant.permissions.all() if row.mode != "never"}
         more = offered_besides(client, resource, member, scopes, had)
         scopes = [*scopes, *more]
@@ -100,11 +107,14 @@ def show_consent(
         "client": str(client.id),
         "browser": browser_mark(request),
         "once": secrets.token_urlsafe(16),
+        "sign_in": [sign_in.acr, sign_in.at.timestamp()],  # as this request had it, whatever the session says later
+        "until": int(now().timestamp()) + 2 * _GOOD_FOR,
     }
     page = render(
         request,
-        "oauth/consent.html",
+        "oauth/consent_call.html" if call else "oauth/consent.html",
         {
+            "call": call,
             "organisation": tenant,
             "member": member,
             "client": client,
@@ -118,10 +128,12 @@ def show_consent(
             "grant": grant,
             "form": signing.dumps(form, salt=_salt(tenant), compress=True),
             "device": asked.device,
+            "backchannel": asked.backchannel,
+            "message": asked.binding_message,
             "learns": personal(asked),
             "next_host": shown_host(asked.to.redirect_uri),
             "next_is_here": is_loopback(asked.to.redirect_uri),
-            "next_is_app": not asked.device and not asked.to.redirect_uri.startswith(("http:", "https:")),
+            "next_is_app": not asked.waits_elsewhere and not asked.to.redirect_uri.startswith(("http:", "https:")),
             "problem": problem,
             "path": request.get_full_path() if request.method == "GET" else "/",
         },
@@ -150,23 +162,25 @@ def consent(request: HttpRequest, tenant: str) -> HttpResponse:
         with in_tenant(here.id):
             member, client, resource = _still_there(request, here, form, asked)
             call.client = client
-            if not spend_once(here.id, "consent", _mark(form), now() + timedelta(seconds=2 * _GOOD_FOR)):
+            if not spend_once(here.id, "consent", _mark(form), datetime.fromtimestamp(form["until"], UTC)):
                 raise InvalidRequest("This question was answered already.", reason="consent_answered")
             if request.POST.get("answer") == "deny":
                 _record_denial(call, client, member, resource)
-                if asked.device:
-                    answer_device(asked, member, grant=None)
-                    return _told_device(request, here, client, allowed=False)
+                if asked.waits_elsewhere:
+                    answer_elsewhere(asked, member, grant=None)
+                    return _told(request, here, client, asked, allowed=False)
                 return seen(error_address(asked.to, here, AccessDenied("The person said no.")))
             if request.POST.get("answer") != "allow":
                 raise InvalidRequest("The form was not answered.", reason="consent_malformed")
-            grant = _grant(request, form, client=client, resource=resource, member=member, ip=call.ip)
+            if asked.authorization_details:
+                grant = allow_one_call(asked, client=client, resource=resource, member=member, ip=call.ip)
+            else:
+                grant = _grant(request, form, client=client, resource=resource, member=member, ip=call.ip)
             disclose(asked, client, member)
-            signed_in = signed_in_at(request, member.user)
-            if asked.device:
-                answer_device(asked, member, grant=grant, auth_time=signed_in)
-                return _told_device(request, here, client, allowed=True)
-            code = write_code(asked, grant, auth_time=signed_in)
+            if asked.waits_elsewhere:
+                answer_elsewhere(asked, member, grant=grant, sign_in=_sign_in(form))
+                return _told(request, here, client, asked, allowed=True)
+            code = write_code(asked, grant, _sign_in(form))
             return seen(answer_address(asked.to, here, [("code", code)]))
     except (Unanswerable, NotGrantable) as wrong:  # rolled back: the question is still open
         with in_tenant(here.id):
@@ -183,6 +197,7 @@ def consent(request: HttpRequest, tenant: str) -> HttpResponse:
                 grant=grant_now,
                 problem=str(wrong),
                 said=said,
+                sign_in=_sign_in(form),
             )
     except OAuthError as error:
         with in_tenant(here.id):
@@ -219,7 +234,7 @@ def _still_there(
     ):
         raise InvalidRequest("This question was for somebody else.", reason="consent_other_person")
     client = Agent.objects.filter(tenant=tenant, id=UUID(form["client"])).first()
-    there = bool(asked.device) or (client is not None and is_registered(asked.to.redirect_uri, client.redirect_uris))
+    there = asked.waits_elsewhere or (client is not None and is_registered(asked.to.redirect_uri, client.redirect_uris))
     if client is None or not client.is_active or not there:
         raise InvalidRequest("This agent can no longer be allowed anything.", reason="agent_changed")
     resource = resource_of(asked, tenant)
@@ -228,10 +243,12 @@ def _still_there(
     return member, client, resource
 
 
-def _told_device(request: HttpRequest, tenant: Tenant, client: Agent, *, allowed: bool) -> HttpResponse:
-    """The device hears it when it next asks; here only the person is told."""
-    told = {"organisation": tenant, "client": client, "allowed": allowed}
-    page = render(request, "oauth/device_answered.html", told)
+def _told(
+    request: HttpRequest, tenant: Tenant, client: Agent, asked: AuthorizationRequest, *, allowed: bool
+) -> HttpResponse:
+    """Whoever waits hears it when it next asks; here only the person is told."""
+    told = {"organisation": tenant, "client": client, "allowed": allowed, "device": asked.device}
+    page = render(request, "oauth/answered_elsewhere.html", told)
     page["Content-Security-Policy"] = WITHOUT_SCRIPT
     return page
 
@@ -359,6 +376,11 @@ def _record_denial(call: Call, client: Agent, member: Member, resource: Resource
         reasons=["person_said_no"],
         ip=call.ip,
     )
+
+
+def _sign_in(form: dict[str, Any]) -> SignIn:
+    acr, at = form["sign_in"]
+    return SignIn(acr, datetime.fromtimestamp(at, UTC))
 
 
 def _salt(tenant: Tenant) -> str:

@@ -6,9 +6,11 @@ from typing import Any
 from agentauth.agents.registering import DELIVERY_MODES
 from agentauth.keys.addresses import issuer
 from agentauth.keys.signing import jwks as public_key_set
+from agentauth.oauth.authorization_details import TYPES
 from agentauth.oauth.client_assertion import ALGORITHMS
 from agentauth.oauth.door import open_document
 from agentauth.oauth.grants import GRANT_TYPES
+from agentauth.policy.conditions.sign_in import LEVELS
 from tenants.models import Tenant
 from tenants.rls import in_tenant
 
@@ -44,11 +46,13 @@ def metadata(tenant: Tenant) -> Mapping[str, Any]:
         "introspection_endpoint_auth_methods_supported": _CONFIDENTIAL,
         "introspection_endpoint_auth_signing_alg_values_supported": list(ALGORITHMS),
         "authorization_response_iss_parameter_supported": True,
+        "authorization_details_types_supported": list(TYPES),
+        "acr_values_supported": list(LEVELS),
         "client_id_metadata_document_supported": tenant.open_registration,
         "request_parameter_supported": False,
         "request_uri_parameter_supported": False,
         "claims_parameter_supported": False,
-        "claims_supported": ["sub", "name", "email"],
+        "claims_supported": ["sub", "name", "email", "auth_time", "acr"],
         "prompt_values_supported": ["none", "login", "consent", "select_account"],
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": ["ES256"],

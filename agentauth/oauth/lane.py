@@ -217,6 +217,8 @@ def _worth_remembering(
         return None
     if any(name.lower() in ("set-cookie", "date") for name, _ in headers):
         return None
+    if ("content-type", "application/json") not in [(name.lower(), value) for name, value in headers]:
+        return None  # signed for its client (RFC 9701 §6)
     said = orjson.loads(content)
     with in_tenant(tenant_id):
         hashes = [secret_hash(one) for one in shown.secrets]
@@ -241,7 +243,7 @@ def _introspected(
         return None
     claims = jwt.decode(token, options={"verify_signature": False})  # verified a moment ago
     act = claims.get("act", {"sub": claims["sub"]})
-    if not set(claims) <= _CLAIMS | {"act", "auth_time"} or act != {"sub": str(agent.id)}:
+    if not set(claims) <= _CLAIMS | {"act", "auth_time", "acr"} or act != {"sub": str(agent.id)}:
         return None
     stands_on = (agent.tenant_id, agent.id, claims["sub"], claims["grant_id"], claims["jti"])
     return Introspected(
@@ -319,6 +321,8 @@ def _read(environ: Environ) -> Request | None:
     if not (length.isascii() and length.isdigit() and 0 < int(length) <= MAX_BODY):
         return None
     if environ.get("CONTENT_TYPE") != _FORM or any(environ.get(name) for name in _SAYS_MORE):
+        return None
+    if "token-introspection+jwt" in environ.get("HTTP_ACCEPT", "").lower():  # RFC 9701 §4: another answer
         return None
     body = environ["wsgi.input"].read(int(length))
     environ["wsgi.input"] = BytesIO(body)

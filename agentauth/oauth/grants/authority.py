@@ -21,6 +21,7 @@ class Family:
     id: UUID
     scope: str  # as consented; a narrower request narrows only its own access token (RFC 6749 §6)
     expires_at: datetime
+    authorization_details: tuple[dict[str, Any], ...] = ()  # likewise (RFC 9396 §6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class Delegation:
     sub_is_agent: bool
     act: dict[str, Any] | None  # the actors before this one, the latest outermost (§4.1)
     via: list[dict[str, str]]  # each token before this one: when it or its grant ends, so does what came of it
-    expires: int  # seconds since 1970
+    expires: int | None = None  # seconds since 1970; None: it sets no end of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ class Authority:
     bound_to: str = ""  # the only key (RFC 7638 thumbprint) that may use this artefact (RFC 9449 §5, §10)
     authorization_details: tuple[dict[str, Any], ...] = ()  # RFC 9396, as allowed
     acr: str = ""  # RFC 9470
+    vouched_by: dict[str, str] | None = None  # the foreign token behind it, for the record: issuer, jti
 
 
 # In the tenant's transaction, under a row lock. Raises OAuthError; what a refusal leaves behind is its aftermath

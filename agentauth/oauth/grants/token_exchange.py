@@ -13,6 +13,7 @@ from agentauth.agents.models import Agent
 from agentauth.agents.registering import TOKEN_EXCHANGE
 from agentauth.grants.granting import live_grant
 from agentauth.grants.models import Grant
+from agentauth.oauth.authorization_details import where
 from agentauth.oauth.errors import InvalidGrant, InvalidRequest, InvalidTarget, UnauthorizedClient
 from agentauth.oauth.grants.authority import Authority, Delegation
 from agentauth.oauth.own_token import agents_of, is_for_agent, read_own_token, tokens_behind
@@ -49,6 +50,9 @@ def prove(asked: Parameters, client: Agent) -> Authority:
     resource = _target(asked, client, claims)
     grant = _own_grant(client, resource, claims)
     _require_no_fewer_limits(grant, claims)
+    details = tuple(claims.get("authorization_details", ()))
+    if details and where(details) != audience(client.tenant, resource):
+        raise InvalidTarget("The subject_token is for one call, and not there.", reason="details_elsewhere")
     names = set(grant.permissions.exclude(mode="never").values_list("scope__name", flat=True))
     for before in tokens_behind(claims):  # every one of them, or a detour by another resource would widen it again
         if before["aud"] == audience(client.tenant, resource):
@@ -69,6 +73,8 @@ def prove(asked: Parameters, client: Agent) -> Authority:
             via=tokens_behind(claims),
             expires=int(claims["exp"]),
         ),
+        authorization_details=details,
+        acr=claims.get("acr", ""),
     )
 
 
