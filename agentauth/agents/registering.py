@@ -1,7 +1,8 @@
 """Giving out badges: an admin registers an agent and its credentials; a secret is seen once and kept as a hash."""
 
+import re
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,21 +12,28 @@ from django.db import transaction
 from django.db.models import Max
 from django.utils.timezone import now
 
-from agentauth.agents.models import Agent, Credential, WrongState, actor_of
+from agentauth.agents.claim_rules import RuleRefused, checked
+from agentauth.agents.models import Agent, Credential, TrustedIssuer, WrongState, actor_of
 from agentauth.keys.signing import thumbprint
 from audit.actions import Action
 from audit.record import record
 from tenants.models import Member, Tenant, secret_hash
 from tenants.rls import new_id
 
-AUTH_METHODS = ("private_key_jwt", "client_secret_basic", "client_secret_post", "none")
+AUTH_METHODS = ("private_key_jwt", "client_secret_basic", "client_secret_post", "workload_identity", "none")
+LIVE_WORKLOADS = 5
 LIVE_CREDENTIALS = 2  # so that a change costs no downtime, and no third is forgotten
 LONGEST = timedelta(days=366)
 TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"  # RFC 8693
+JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"  # RFC 7523
+CIBA = "urn:openid:params:grant-type:ciba"  # OpenID Connect CIBA Core §4
+DELIVERY_MODES = ("poll", "ping")
+_ENDPOINT = re.compile(r"https://[^\s/?#@\\]+[!$-~]*\Z")
+_CONFIDENTIAL = (TOKEN_EXCHANGE, CIBA, JWT_BEARER)  # for clients that prove who they are
 GRANT_TYPES = {
-    Agent.Kind.DELEGATED: ("authorization_code", "refresh_token", TOKEN_EXCHANGE),
-    Agent.Kind.AUTONOMOUS: ("client_credentials",),
-    Agent.Kind.MCP: ("authorization_code", "refresh_token"),
+    Agent.Kind.DELEGATED: ("authorization_code", "refresh_token", TOKEN_EXCHANGE, CIBA, JWT_BEARER),
+    Agent.Kind.AUTONOMOUS: ("client_credentials", JWT_BEARER),
+    Agent.Kind.MCP: ("authorization_code", "refresh_token", JWT_BEARER),
 }
 
 
@@ -54,7 +62,7 @@ def register_agent(
         raise ValidationError({"valid_until": "Choose a day after today and within 366 days."})
     if owner.tenant_id != tenant.id or not owner.is_active:
         raise ValidationError({"owner": "The owner must be an active member."})
-    usual = [one for one in GRANT_TYPES[Agent.Kind(kind)] if one != TOKEN_EXCHANGE or auth_method != "none"]
+    usual = [one for one in GRANT_TYPES[Agent.Kind(kind)] if one not in _CONFIDENTIAL or auth_method != "none"]
     agent_id = new_id()
     number = (tenant.agents.aggregate(last=Max("number"))["last"] or 0) + 1
     agent = Agent(
@@ -90,6 +98,20 @@ def register_agent(
     return agent
 
 
+def delivery(mode: Any, endpoint: Any) -> dict[str, str]:
+    """How an agent hears that its person has answered (OpenID Connect CIBA Core §4), as `client_metadata` keeps it.
+
+    Raises ValidationError with the name that the standard gives to what is wrong.
+    """
+    if mode not in DELIVERY_MODES:
+        raise ValidationError({"backchannel_token_delivery_mode": f"Use {' or '.join(DELIVERY_MODES)}."})
+    if mode == "poll":
+        return {"backchannel_token_delivery_mode": "poll"}
+    if not isinstance(endpoint, str) or not _ENDPOINT.match(endpoint) or len(endpoint) > 500:
+        raise ValidationError({"backchannel_client_notification_endpoint": "Use an https address without a fragment."})
+    return {"backchannel_token_delivery_mode": "ping", "backchannel_client_notification_endpoint": endpoint}
+
+
 def add_secret(agent: Agent, *, by: Member, expires_at: datetime | None = None) -> tuple[Credential, str]:
     """A new secret and its text, which is shown once and never again. Unreserved characters only (RFC 3986 §2.3)."""
     secret = f"aas_{secrets.token_urlsafe(32)}"
@@ -102,6 +124,31 @@ def add_key(agent: Agent, public_jwk: dict[str, Any], *, by: Member, expires_at:
     public = public_part(public_jwk)
     credential = Credential(kind=Credential.Kind.KEY, public_jwk=public, kid=public["kid"])
     return _add(agent, credential, by=by, expires_at=expires_at)
+
+
+def add_workload(
+    agent: Agent, issuer: TrustedIssuer, rules: Mapping[str, Any], *, by: Member, expires_at: datetime | None = None
+) -> Credential:
+    """Let in what `issuer` says runs there, where its token holds what `rules` say. Raises ValidationError."""
+    if issuer.kind == TrustedIssuer.Kind.ENTERPRISE:
+        raise ValidationError({"trusted_issuer": "An identity provider speaks for people, not for machines."})
+    if issuer.removed_at is not None:
+        raise ValidationError({"trusted_issuer": "This issuer is not trusted any more."})
+    if agent.token_endpoint_auth_method == "none":
+        raise ValidationError({"trusted_issuer": "This agent is registered as one that cannot prove itself."})
+    if agent.high_assurance:
+        raise ValidationError({"trusted_issuer": "An agent of high assurance proves itself with a key of its own."})
+    try:
+        sound = checked(rules)
+    except RuleRefused as why:
+        raise ValidationError({"claims": str(why)}) from None
+    if issuer.kind == TrustedIssuer.Kind.SPIFFE and not sound.get("sub", "").startswith(f"{issuer.issuer}/"):
+        raise ValidationError({"claims": f"sub begins with {issuer.issuer}/."})
+    credential = Credential(kind=Credential.Kind.WORKLOAD, trusted_issuer=issuer, claim_rules=sound)
+    with transaction.atomic():
+        if JWT_BEARER not in agent.grant_types:
+            agent.change(by=by, grant_types=[*agent.grant_types, JWT_BEARER])
+        return _add(agent, credential, by=by, expires_at=expires_at)
 
 
 def public_part(jwk: dict[str, Any]) -> dict[str, Any]:
@@ -126,8 +173,12 @@ def _add(agent: Agent, credential: Credential, *, by: Member, expires_at: dateti
         raise ValidationError({"expires_at": "Choose a day after today and within 366 days."})
     with transaction.atomic():
         Agent.objects.select_for_update().get(pk=agent.pk)
-        live = [one for one in agent.credentials.all() if one.is_live]
-        if len(live) >= LIVE_CREDENTIALS:
+        is_workload = credential.kind == Credential.Kind.WORKLOAD
+        every = [one for one in agent.credentials.all() if one.is_live]
+        live = [one for one in every if (one.kind == Credential.Kind.WORKLOAD) == is_workload]
+        if is_workload and len(live) >= LIVE_WORKLOADS:
+            raise WrongState(f"{LIVE_WORKLOADS} workloads are let in already. Retire one first.")
+        if not is_workload and len(live) >= LIVE_CREDENTIALS:
             raise WrongState("Two credentials are live already. Retire one first.")
         if credential.kid and any(one.kid == credential.kid for one in live):
             raise ValidationError({"key": "This agent has this key already."})
@@ -141,7 +192,12 @@ def _add(agent: Agent, credential: Credential, *, by: Member, expires_at: dateti
             agent_id=agent.id,
             subject_kind="credential",
             subject=str(credential.id),
-            details={"kind": credential.kind, "kid": credential.kid},
+            details={"kind": credential.kind, "kid": credential.kid} | _workload(credential),
         )
         agent.announce()
     return credential
+
+
+def _workload(credential: Credential) -> dict[str, Any]:
+    issuer = credential.trusted_issuer
+    return {"issuer": issuer.issuer, "claims": credential.claim_rules} if issuer else {}

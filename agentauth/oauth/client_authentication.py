@@ -15,20 +15,25 @@ from urllib.parse import unquote_plus
 from django.db.models import Q
 from django.utils.timezone import now
 
-from agentauth.agents.models import Agent, Credential
+from agentauth.agents.models import Agent, Credential, TrustedIssuer
+from agentauth.agents.registering import JWT_BEARER
 from agentauth.keys.addresses import issuer
 from agentauth.oauth.client_assertion import ALGORITHMS, ASSERTION_TYPE, claimed_client, header_kid, verify
 from agentauth.oauth.client_keys import keys_at
 from agentauth.oauth.door import Call
-from agentauth.oauth.errors import InvalidClient, InvalidRequest, UnauthorizedClient
+from agentauth.oauth.errors import InvalidClient, InvalidGrant, InvalidRequest, UnauthorizedClient
 from agentauth.oauth.high_assurance import ALGORITHMS as HIGH_ASSURANCE
 from agentauth.oauth.high_assurance import require_key
 from agentauth.oauth.parameters import Parameters
 from agentauth.oauth.spent import spend_once
+from agentauth.oauth.trust import workload
+from agentauth.oauth.trust.reading import NotGood
 from tenants.models import secret_hash
 from tenants.rls import in_tenant
 
 _CLIENT_ID = re.compile(r"[\x21-\x7e]{1,500}\Z")
+SPIFFE_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-spiffe"  # draft-ietf-oauth-spiffe-client-auth
+_OF_ITS_PLATFORM = ("workload_jwt", "workload_grant", "spiffe_jwt")
 _USED_AGAIN = timedelta(minutes=1)  # a credential's last use is noted this exactly
 
 
@@ -45,6 +50,8 @@ class Presented:
 def authenticate_client(call: Call, asked: Parameters) -> Agent:
     """The active agent that this call proves to be, or InvalidClient. Uses up an assertion in its own transaction."""
     shown = read_credentials(asked, call.authorization)
+    if shown.method in _OF_ITS_PLATFORM:
+        return _by_workload(call, shown)
     if not _CLIENT_ID.match(shown.client_id):  # decoded out of Basic or an assertion it may hold anything
         raise InvalidClient("The client is not known.", reason="unknown_client")
     with in_tenant(call.tenant.id):
@@ -54,9 +61,7 @@ def authenticate_client(call: Call, asked: Parameters) -> Agent:
         raise InvalidClient("The client is not known.", reason="unknown_client")
     call.client = client
     _prove(call, client, credentials, shown)
-    if not client.is_active:
-        raise UnauthorizedClient("This agent is stopped.", reason=f"agent_{_state(client)}")
-    return client
+    return _require_active(client)
 
 
 def read_credentials(asked: Parameters, authorization: str) -> Presented:
@@ -75,13 +80,21 @@ def read_credentials(asked: Parameters, authorization: str) -> Presented:
             raise InvalidRequest("client_id differs from the Authorization header.", reason="two_clients")
         return Presented(client_id, "client_secret_basic", tuple({password, unquote_plus(password)}))
     if ways[2]:
-        if asked.get("client_assertion_type") != ASSERTION_TYPE:
+        kind, assertion = asked.get("client_assertion_type"), asked.require("client_assertion")
+        if kind == SPIFFE_TYPE:
+            return Presented(in_body, "spiffe_jwt", assertion=assertion)
+        if kind != ASSERTION_TYPE:
             raise InvalidClient("This client_assertion_type is not supported.", reason="assertion_type")
-        assertion = asked.require("client_assertion")
+        if workload.is_of_platform(assertion):
+            return Presented(in_body, "workload_jwt", assertion=assertion)
         claimed = claimed_client(assertion)
         if in_body and in_body != claimed:  # RFC 7521 §4.2
             raise InvalidClient("client_id differs from the assertion.", reason="two_clients")
         return Presented(claimed, "private_key_jwt", assertion=assertion)
+    if asked.get("grant_type") == JWT_BEARER and "client_secret" not in asked:
+        assertion = asked.get("assertion", "")
+        if workload.is_workload_token(assertion):  # RFC 7521 §4.1: the assertion itself says who asks
+            return Presented(in_body, "workload_grant", assertion=assertion)
     if not in_body:
         raise InvalidClient("No client was named.", reason="no_client")
     if "client_secret" in asked:
@@ -129,8 +142,8 @@ def _prove_by_key(call: Call, client: Agent, credentials: list[Credential], asse
     if client.jwks_uri:
         keys += keys_at(client.jwks_uri, wanted=kid)
     here = issuer(call.tenant)
-    # RFC 7523bis wants the issuer and nothing else; the token endpoint is what older clients send
-    audiences = (here,) if client.high_assurance else (here, f"{here}/oauth/token")
+    # RFC 7523bis wants the issuer and nothing else; the endpoints are what older clients send (CIBA Core §7.1)
+    audiences = (here,) if client.high_assurance else (here, f"{here}/oauth/token", f"{here}/oauth/bc-authorize")
     algorithms = HIGH_ASSURANCE if client.high_assurance else ALGORITHMS
     proof = verify(
         assertion, client_id=client.client_id, keys=keys, audiences=audiences, algorithms=algorithms, now=time.time()
@@ -144,6 +157,22 @@ def _prove_by_key(call: Call, client: Agent, credentials: list[Credential], asse
             _note_use(call, credential)
 
 
+def _by_workload(call: Call, shown: Presented) -> Agent:
+    """The agent that runs where this token is from; the platform proves it, so there is nothing else to show."""
+    kind = TrustedIssuer.Kind.SPIFFE if shown.method == "spiffe_jwt" else TrustedIssuer.Kind.WORKLOAD
+    try:
+        client = workload.agent_of(call.tenant, shown.assertion, client_id=shown.client_id, kind=kind)
+    except NotGood as why:
+        # RFC 7523 §3.1 where it is the grant, §3.2 where it is the client's proof
+        refused = InvalidGrant if shown.method == "workload_grant" else InvalidClient
+        raise refused(str(why), reason=why.reason) from None
+    call.client = client
+    require_key(client, shown.method)
+    if client.token_endpoint_auth_method == "none":
+        raise InvalidClient("The client must authenticate as it is registered.", reason="authentication_method")
+    return _require_active(client)
+
+
 def _live_credentials(client: Agent) -> list[Credential]:
     alive = Q(expires_at=None) | Q(expires_at__gt=now())
     return list(Credential.objects.filter(alive, tenant_id=client.tenant_id, agent=client, retired_at=None))
@@ -154,6 +183,12 @@ def _note_use(call: Call, credential: Credential) -> None:
     if credential.last_used_at is None or credential.last_used_at < at - _USED_AGAIN:
         with in_tenant(call.tenant.id):
             Credential.objects.filter(tenant=call.tenant, pk=credential.pk).update(last_used_at=at)
+
+
+def _require_active(client: Agent) -> Agent:
+    if not client.is_active:
+        raise UnauthorizedClient("This agent is stopped.", reason=f"agent_{_state(client)}")
+    return client
 
 
 def _state(client: Agent) -> str:

@@ -8,14 +8,15 @@ from urllib.parse import urlsplit
 
 from django.core.exceptions import ValidationError
 
-from agentauth.agents.registering import public_part
+from agentauth.agents.registering import CIBA, delivery, public_part
 from agentauth.oauth.errors import InvalidClientMetadata, InvalidRedirectUri
 from agentauth.oauth.parameters import scope_names
 from agentauth.oauth.redirect_uris import is_loopback, require_registrable
 
 # What a client may do that nobody here registered: act for a person, under that person's consent
 _DEVICE = "urn:ietf:params:oauth:grant-type:device_code"
-SELF_SERVICE_GRANTS = ("authorization_code", "refresh_token", _DEVICE)
+SELF_SERVICE_GRANTS = ("authorization_code", "refresh_token", _DEVICE, CIBA)
+_BEGINS = {"authorization_code", _DEVICE, CIBA}  # one of these a client needs
 SECRET_METHODS = ("client_secret_basic", "client_secret_post")
 METHODS = ("none", *SECRET_METHODS, "private_key_jwt")
 _MOST_URIS = 30
@@ -48,7 +49,7 @@ def read_registration(document: Mapping[str, Any]) -> ClientMetadata:
     if method not in METHODS:
         raise InvalidClientMetadata("This token_endpoint_auth_method is not supported.")
     _check_application_type(document.get("application_type"), uris)
-    return _read(document, uris, method)
+    return _read(document, uris, method, strict=True)
 
 
 def read_document(document: Mapping[str, Any]) -> ClientMetadata:
@@ -57,14 +58,16 @@ def read_document(document: Mapping[str, Any]) -> ClientMetadata:
         raise InvalidClientMetadata("A client document holds no secret.")
     if not isinstance(document.get("client_name"), str) or not document["client_name"].strip():
         raise InvalidClientMetadata("The client document has no client_name.")
-    return _read(document, _usable(_redirect_uris(document)), _method_of_document(document))
+    return _read(document, _usable(_redirect_uris(document)), _method_of_document(document), strict=False)
 
 
-def _read(document: Mapping[str, Any], uris: list[str], method: str) -> ClientMetadata:
+def _read(document: Mapping[str, Any], uris: list[str], method: str, *, strict: bool) -> ClientMetadata:
     jwks, jwks_uri = _keys(document, method)
     grants = _texts(document, "grant_types", ["authorization_code"])
     usable = [grant for grant in SELF_SERVICE_GRANTS if grant in grants]
-    if not {"authorization_code", _DEVICE} & set(usable):
+    told = _delivery(document, method, strict=strict) if CIBA in usable else {}
+    usable = [grant for grant in usable if grant != CIBA or told]
+    if not _BEGINS & set(usable):
         raise InvalidClientMetadata("A client that registers itself needs the grant authorization_code or device_code.")
     redirects = "authorization_code" in usable
     if redirects and "code" not in _texts(document, "response_types", ["code"]):
@@ -78,6 +81,7 @@ def _read(document: Mapping[str, Any], uris: list[str], method: str) -> ClientMe
         "token_endpoint_auth_method": method,
         "application_type": document.get("application_type") or _kind_of(uris),
     }
+    echo |= told
     if "scope" in document:
         echo["scope"] = _scope(document["scope"])
     for field in _ECHOED_TEXTS:
@@ -106,8 +110,9 @@ def clean_name(name: Any, uris: list[str]) -> str:
 def _redirect_uris(document: Mapping[str, Any]) -> list[Any]:
     uris = document.get("redirect_uris")
     grants = document.get("grant_types")
-    if not uris and isinstance(grants, list) and _DEVICE in grants and "authorization_code" not in grants:
-        return []  # §2: needed by flows with a redirect
+    if not uris and isinstance(grants, list) and "authorization_code" not in grants:
+        if _DEVICE in grants or CIBA in grants:
+            return []  # §2: needed by flows with a redirect
     if not isinstance(uris, list) or not uris:
         raise InvalidRedirectUri("redirect_uris must be a list with at least one URI.")
     if len(uris) > _MOST_URIS:
@@ -182,6 +187,20 @@ def public_keys(jwks: Any) -> list[dict[str, Any]]:
     if not found:
         raise InvalidClientMetadata("The key set has no key that can be used: EC P-256, Ed25519 or RSA of 2048 bits.")
     return found
+
+
+def _delivery(document: Mapping[str, Any], method: str, *, strict: bool) -> dict[str, str]:
+    """OpenID Connect CIBA Core §4. A mode left out is poll; nothing for who cannot use it, a public client first."""
+    if method == "none":
+        return {}
+    mode = document.get("backchannel_token_delivery_mode", "poll")
+    try:
+        return delivery(mode, document.get("backchannel_client_notification_endpoint"))
+    except ValidationError as wrong:
+        if not strict:
+            return {}
+        (name, texts), *_ = wrong.message_dict.items()
+        raise InvalidClientMetadata(f"{name}: {texts[0]}") from None
 
 
 def _scope(value: Any) -> str:

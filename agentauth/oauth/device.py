@@ -10,14 +10,9 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
 from agentauth.agents.models import actor_of
-from agentauth.grants.granting import live_grant
-from agentauth.oauth.authorization_request import AuthorizationRequest, Destination, offered
-from agentauth.oauth.consent import show_consent
-from agentauth.oauth.device_codes import ALPHABET, enter, plain, refuse
-from agentauth.oauth.door import Call, caller, record_refusal
-from agentauth.oauth.errors import OAuthError
-from agentauth.oauth.models import DeviceRequest
-from agentauth.oauth.pages import refused
+from agentauth.oauth.device_codes import ALPHABET, enter, plain
+from agentauth.oauth.door import caller
+from agentauth.oauth.question import ask
 from audit.actions import Action
 from audit.models import Event
 from audit.record import record
@@ -47,34 +42,7 @@ def device(request: HttpRequest) -> HttpResponse:
     if row is None:
         _record_guess(here, _WRONG, 422)
         return _page(here, typed=typed, problem="No device waits with this code. Look at it again.", status=422)
-    return _ask(here, row)
-
-
-def _ask(request: TenantRequest, row: DeviceRequest) -> HttpResponse:
-    """Always, whatever was allowed before: the device may be somebody else's (§5.4)."""
-    asked = AuthorizationRequest(
-        to=Destination(row.agent.client_id, "", False, None),
-        resource_id=str(row.resource_id),
-        scope=tuple(row.scope.split()),
-        protocol_scope=tuple(row.protocol_scope.split()),
-        code_challenge="",
-        nonce="",
-        prompt=(),
-        max_age=None,
-        login_hint="",
-        device=str(row.id),
-    )
-    try:
-        scopes = offered(asked, row.agent, row.resource, request.member)
-    except OAuthError as error:
-        refuse(row)
-        call = Call(tenant=request.tenant, ip=caller(request), client=row.agent)
-        record_refusal(call, error, Action.AUTHORIZATION_REFUSED)
-        return refused(request, request.tenant, error)
-    grant = live_grant(row.agent, row.resource, request.member)
-    return show_consent(
-        request, request.tenant, member=request.member, client=row.agent, asked=asked, scopes=scopes, grant=grant
-    )
+    return ask(here, row)  # always, whatever was allowed before: the device may be somebody else's (§5.4)
 
 
 def _page(request: TenantRequest, *, typed: str = "", problem: str = "", status: int = 200) -> HttpResponse:

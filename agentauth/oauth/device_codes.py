@@ -1,17 +1,14 @@
-"""What a device waits for (RFC 8628): its request, the short code that a person types in, and their answer."""
+"""What a device waits for (RFC 8628): its request, and the short code that a person types in."""
 
 import secrets
-from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import timedelta
+from uuid import UUID
 
-from django.db import IntegrityError, transaction
+from django.db import connection
 from django.utils.timezone import now
 
 from agentauth.agents.models import Agent
-from agentauth.grants.models import Grant
-from agentauth.oauth.authorization_request import AuthorizationRequest
-from agentauth.oauth.codes import allowed_of
-from agentauth.oauth.errors import InvalidRequest, TemporarilyUnavailable
+from agentauth.oauth.errors import TemporarilyUnavailable
 from agentauth.oauth.models import DeviceRequest
 from agentauth.resources.models import Resource
 from tenants.models import Member, secret_hash
@@ -27,7 +24,7 @@ def keep(client: Agent, resource: Resource, scope: tuple[str, ...], protocol_sco
     device_code = secrets.token_urlsafe(32)
     for _ in range(8):
         user_code = "".join(secrets.choice(ALPHABET) for _ in range(_LENGTH))
-        with suppress(IntegrityError), transaction.atomic():  # the same user code may stand for another request
+        if _is_free(client.tenant_id, secret_hash(user_code)):
             DeviceRequest.objects.create(
                 tenant_id=client.tenant_id,
                 device_hash=secret_hash(device_code),
@@ -41,6 +38,13 @@ def keep(client: Agent, resource: Resource, scope: tuple[str, ...], protocol_sco
             )
             return device_code, f"{user_code[:4]}-{user_code[4:]}"
     raise TemporarilyUnavailable("No code is free now.", reason="no_user_code")
+
+
+def _is_free(tenant_id: UUID, user_hash: bytes) -> bool:
+    """Does the same user code stand for no other request? Whoever draws it at the same moment waits for our commit."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [user_hash.hex()])
+    return not DeviceRequest.objects.filter(tenant_id=tenant_id, user_hash=user_hash).exists()
 
 
 def plain(typed: str) -> str:
@@ -61,28 +65,3 @@ def enter(typed: str, member: Member) -> DeviceRequest | None:
         row.member = member
         row.save(update_fields=["member"])
     return row
-
-
-def refuse(row: DeviceRequest) -> None:
-    """Nobody can allow this: the device hears `access_denied`. In the transaction that holds the row."""
-    row.refused_at = now()
-    row.save(update_fields=["refused_at"])
-
-
-def answer(
-    asked: AuthorizationRequest, member: Member, *, grant: Grant | None, auth_time: datetime | None = None
-) -> None:
-    """Yes with a grant, no without one, once. In the tenant's transaction."""
-    row = waiting(asked, member)
-    if not row.is_open or row.member_id != member.id:
-        raise InvalidRequest("This code was answered already, or is too old.", reason="device_answered")
-    if grant is None:
-        refuse(row)
-        return
-    row.grant, row.scope, row.auth_time, row.allowed_at = grant, allowed_of(asked, grant), auth_time, now()
-    row.save(update_fields=["grant", "scope", "auth_time", "allowed_at"])
-
-
-def waiting(asked: AuthorizationRequest, member: Member) -> DeviceRequest:
-    """The row, locked: of several answers at once, the others wait here and then see that there is one."""
-    return DeviceRequest.objects.select_for_update().get(tenant_id=member.tenant_id, id=asked.device)

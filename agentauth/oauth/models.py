@@ -151,7 +151,9 @@ class DeviceRequest(AnsweredElsewhere):
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["tenant", "device_hash", "expires_at"], name="one_device_request_per_hash"),
-            models.UniqueConstraint(fields=["tenant", "user_hash", "expires_at"], name="one_device_request_per_user_code"),
+            models.UniqueConstraint(
+                fields=["tenant", "user_hash", "expires_at"], name="one_device_request_per_user_code"
+            ),
         ]
         indexes = [models.Index(fields=["tenant", "access_jti"])]
 

@@ -4,12 +4,14 @@ from django.urls import URLPattern, URLResolver, path
 
 from agentauth.oauth import own_host  # noqa: F401  # what stands between < > below
 from agentauth.oauth.authorize import authorize
+from agentauth.oauth.backchannel_authentication import backchannel_authentication
 from agentauth.oauth.consent import consent
 from agentauth.oauth.device import device
 from agentauth.oauth.device_authorization import device_authorization
 from agentauth.oauth.discovery import jwks, metadata
 from agentauth.oauth.introspect import introspect
 from agentauth.oauth.par import par
+from agentauth.oauth.question import agent_asks
 from agentauth.oauth.register import register
 from agentauth.oauth.revoke import revoke
 from agentauth.oauth.token import token
@@ -28,6 +30,7 @@ def issuer_paths(issuer: str) -> Paths:
         path(f"{issuer}oauth/consent", consent, name="oauth_consent"),
         path(f"{issuer}oauth/par", par),  # RFC 9126
         path(f"{issuer}oauth/device_authorization", device_authorization),  # RFC 8628
+        path(f"{issuer}oauth/bc-authorize", backchannel_authentication),  # OpenID Connect CIBA Core §7
         path(f"{issuer}device/", device, name="oauth_device"),  # RFC 8628 §3.3
         path(f"{issuer}oauth/token", token),  # OAuth 2.1 §3.2
         path(f"{issuer}oauth/register", register),  # RFC 7591
@@ -42,5 +45,6 @@ urlpatterns: Paths = [
     path(".well-known/oauth-authorization-server/t/<issuer:tenant>", metadata),
     path(".well-known/openid-configuration/t/<issuer:tenant>", metadata),
     *issuer_paths("t/<issuer:tenant>/"),
+    path("t/<slug:tenant>/my/inbox/asks/<uuid:request_id>/", agent_asks, name="agent_asks"),  # beside the rest of it
 ]
 at_own_host: Paths = issuer_paths("<here:tenant>")

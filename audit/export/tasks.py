@@ -10,19 +10,17 @@ from django.utils.timezone import now
 from audit.export.bundle import folder_of, remove
 from audit.export.running import STALE, run_export
 from audit.models import Export
+from audit.queue import hand_over
 from audit.tasks import tenant_ids
 from tenants.rls import in_tenant
 
 UNHEARD = timedelta(seconds=10)  # an order that no worker has taken by then may have been lost
 AGAIN = timedelta(seconds=60)  # until it is enqueued once more
 
-_IMPATIENT = {"max_retries": 0, "connect_retries_timeout": 1, "socket_connect_timeout": 1, "socket_timeout": 1}
-
 
 def enqueue(export_id: UUID, tenant_id: UUID) -> None:
-    """Raises what the queue raises when it is down, without waiting for it: the clock tries again, a person waits."""
-    with run.app.connection_for_write(transport_options=_IMPATIENT) as connection:
-        run.apply_async((str(export_id), str(tenant_id)), connection=connection, retry=False)  # type: ignore[call-arg]  # not in the stubs
+    """Raises what the queue raises when it is down, without waiting for it."""
+    hand_over(run, str(export_id), str(tenant_id))
 
 
 @shared_task(name="audit.export.tasks.run")

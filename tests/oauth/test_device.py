@@ -13,7 +13,7 @@ from django.test import Client
 from django.utils.timezone import now
 
 from agentauth.agents.registering import add_secret
-from agentauth.oauth import device_codes
+from agentauth.oauth import elsewhere
 from agentauth.oauth.device_codes import ALPHABET
 from agentauth.oauth.grants import device_code as device_grant
 from agentauth.oauth.models import DeviceRequest
@@ -381,7 +381,7 @@ def test_the_answer_race_catches_a_missing_lock(device: Flow) -> None:
     def unlocked(asked: Any, member: Any) -> DeviceRequest:
         return DeviceRequest.objects.get(tenant_id=member.tenant_id, id=asked.device)
 
-    with mock.patch.object(device_codes, "waiting", unlocked), pytest.raises(AssertionError):
+    with mock.patch.object(elsewhere, "waiting", unlocked), pytest.raises(AssertionError):
         race_answers(device, 20)
 
 
