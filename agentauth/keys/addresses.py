@@ -1,23 +1,14 @@
 """The public addresses that tokens are bound to: a tenant's issuer and the resources behind the gateway."""
 
-from urllib.parse import urlsplit
-
 from django.conf import settings
 
+from tenants.issuer import issuer_at
 from tenants.models import Tenant
 
 
 def issuer(tenant: Tenant) -> str:
     """RFC 8414 §2: `iss` of every token and every authorization response of this tenant."""
     return issuer_at(tenant.slug, tenant.issuer_host)
-
-
-def issuer_at(tenant_slug: str, issuer_host: str) -> str:
-    """The same, for who has no row at hand. A host of its own stands at the scheme and port of the installation."""
-    if not issuer_host:
-        return pages_url(tenant_slug)
-    base = urlsplit(settings.KNOBS.base_url)
-    return f"{base.scheme}://{issuer_host}" + (f":{base.port}" if base.port else "")
 
 
 def pages_url(tenant_slug: str) -> str:

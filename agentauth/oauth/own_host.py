@@ -57,7 +57,7 @@ class OwnHost:
             slug = find_slug(host)
             if slug is not None:
                 request.own_issuer = IssuerName(slug, host)  # type: ignore[attr-defined]  # read below, by us alone
-                request.urlconf = OWN_MAP  # type: ignore[attr-defined]  # Django's own word
+                request.urlconf = OWN_MAP
                 # TLS may end in front of us; the issuer's scheme is the installation's
                 request.META["wsgi.url_scheme"] = settings.KNOBS.base_url.partition(":")[0]
             elif not settings.ANY_HOST:

@@ -11,10 +11,11 @@ from agentauth.agents.models import Agent
 from agentauth.agents.registering import register_agent
 from agentauth.grants.granting import give
 from agentauth.grants.models import Grant
-from agentauth.keys.addresses import issuer_at, management_url
+from agentauth.keys.addresses import management_url
 from agentauth.keys.signing import sign
 from agentauth.resources.ceilings import set_ceiling
 from agentauth.resources.models import Resource, Scope
+from tenants.issuer import issuer_at
 from tenants.models import Member
 from tenants.rls import new_id
 from tests.cast import House

@@ -23,10 +23,11 @@ from django.db import transaction
 from agentauth.agents.models import Agent
 from agentauth.embedded.lifeline import die_with_parent
 from agentauth.grants.models import Grant
-from agentauth.keys.addresses import issuer_at, resource_url
+from agentauth.keys.addresses import resource_url
 from agentauth.keys.signing import sign
 from agentauth.resources.models import Operation, Resource, Scope
 from audit.models import Event
+from tenants.issuer import issuer_at
 from tenants.rls import in_tenant
 from tests import cast
 from tests.database import CHECKOUT

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from agentauth.keys.addresses import issuer_at, resource_url
+from agentauth.keys.addresses import resource_url
 from agentauth.resources.models import Resource
+from tenants.issuer import issuer_at, move_issuer
 from tenants.notice import announce
 from tenants.rls import in_tenant
+from tests.cast import CAST
 from tests.gateway.conftest import Stage, eventually
 
 
@@ -18,6 +20,8 @@ def test_metadata_says_whose_tokens_are_good_here(stage: Stage) -> None:
         "scopes_supported": ["finance:enter", "meeting:enter", "rooms:book", "rooms:read"],
         "bearer_methods_supported": ["header"],
         "resource_name": "Office",
+        "dpop_signing_alg_values_supported": ["ES256", "EdDSA", "PS256", "RS256"],
+        "dpop_bound_access_tokens_required": False,
     }
     assert answer.header("access-control-allow-origin") == "*"
 
@@ -39,3 +43,19 @@ def test_health_needs_no_token_and_says_nothing_else(stage: Stage) -> None:
         assert (answer.status, answer.json()) == (200, {"status": "ok"})
     answer = stage.door.call("GET", stage.path("/rooms"), [("User-Agent", "kube-probe/1.30")])
     assert answer.status == 401
+
+
+def test_an_issuer_at_a_host_of_its_own_is_named_at_once_and_tokens_of_the_former_name_end(stage: Stage) -> None:
+    former = stage.token()
+    assert stage.call("GET", "/rooms", token=former).status == 200
+    with in_tenant(stage.id):
+        move_issuer(stage.house.tenant, "auth.stage.example", by=CAST)
+    try:
+        known = f"/.well-known/oauth-protected-resource/{stage.slug}/office"
+        here = issuer_at(stage.slug, "auth.stage.example")
+        assert eventually(lambda: stage.door.call("GET", known).json()["authorization_servers"] == [here], timeout=1)
+        assert stage.call("GET", "/rooms", token=former).status == 401
+        assert stage.call("GET", "/rooms", iss=here).status == 200
+    finally:
+        with in_tenant(stage.id):
+            move_issuer(stage.house.tenant, "", by=CAST)
