@@ -21,11 +21,12 @@ from agentauth.gateway.database import Pool, reading
 from agentauth.gateway.hearing import Hearing
 from agentauth.gateway.paths import Routes
 from agentauth.keys import ring
-from agentauth.keys.addresses import issuer_at, resource_url
+from agentauth.keys.addresses import resource_url
 from agentauth.keys.signing import PURPOSE, Signer
 from agentauth.policy.facts import AgentFacts, GrantFacts, OperationFacts
 from agentauth.resources.models import Resource as ResourceRow
 from agentauth.resources.upstream import upstream_headers
+from tenants.issuer import issuer_at
 
 LONGEST_UNREAD = 60.0  # seconds after which a snapshot is read again although nothing was announced
 _UNKNOWN_KEPT = 1.0
@@ -213,7 +214,9 @@ class Snapshots:
 
     async def _read_tenant(self, slug: str) -> Tenant | None:
         async with reading(self._pool) as db:
-            cursor = await db.execute("SELECT id, suspended_at, issuer_host FROM tenants_tenant WHERE slug = %s", [slug])
+            cursor = await db.execute(
+                "SELECT id, suspended_at, issuer_host FROM tenants_tenant WHERE slug = %s", [slug]
+            )
             row = await cursor.fetchone()
             if row is None:
                 return None
