@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, urlsplit
@@ -15,9 +15,11 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.auth import OAuthClientInformationFull, OAuthClientMetadata, OAuthToken
 from pydantic import AnyUrl
 
-from tests.flows.person import Person
-
 CALLBACK = "http://127.0.0.1:43118/callback"
+
+
+class Denied(Exception):
+    """The person said no; the text is the error of the protocol."""
 
 
 @dataclass
@@ -43,26 +45,42 @@ class Memory:
 
 @asynccontextmanager
 async def mcp_client(
-    url: str, person: Person, memory: Memory, *, mode: str = "auto", press: str = "Allow", name: str = "Desk helper"
+    url: str,
+    answer: Callable[[str], str],
+    memory: Memory,
+    *,
+    mode: str = "auto",
+    name: str = "Desk helper",
+    document: str | None = None,
 ) -> AsyncIterator[Client]:
-    """Connected, with the person answering the consent page if it comes to that."""
+    """Connected. `answer` is the person's browser: from the address to open to the one where it comes back.
+
+    `document` is the address of the client's own metadata document; without it and without a registration in `memory`
+    the client registers itself.
+    """
     landed: list[str] = []
 
     async def send_person(address: str) -> None:
         memory.asked.append(address)
-        await anyio.to_thread.run_sync(lambda: person.open(address))
-        if not person.page.is_redirect:
-            await anyio.to_thread.run_sync(lambda: person.press(press))
-        landed.append(person.page.headers["location"])
+        landed.append(await anyio.to_thread.run_sync(answer, address))
 
     async def come_back() -> AuthorizationCodeResult:
-        answer = {name: values[0] for name, values in parse_qs(urlsplit(landed[-1]).query).items()}
-        return AuthorizationCodeResult(code=answer.get("code", ""), state=answer.get("state"), iss=answer.get("iss"))
+        said = {name: values[0] for name, values in parse_qs(urlsplit(landed[-1]).query).items()}
+        if "error" in said:
+            raise Denied(said["error"])
+        return AuthorizationCodeResult(code=said["code"], state=said.get("state"), iss=said.get("iss"))
 
     metadata = OAuthClientMetadata(
         client_name=name, redirect_uris=[AnyUrl(CALLBACK)], token_endpoint_auth_method="none"
     )
-    auth = OAuthClientProvider(url, metadata, memory, redirect_handler=send_person, callback_handler=come_back)
+    auth = OAuthClientProvider(
+        url,
+        metadata,
+        memory,
+        redirect_handler=send_person,
+        callback_handler=come_back,
+        client_metadata_url=document,
+    )
     async with (
         httpx2.AsyncClient(auth=auth, timeout=30) as http,
         Client(streamable_http_client(url, http_client=http), mode=mode) as client,

@@ -172,6 +172,15 @@ class Person:
             return self._follow(self.http.post(url, files=parts, headers=headers))
         return self._follow(self.http.post(url, data=data, headers=headers))
 
+    def answer(self, url: str, /, press: str = "Allow", **ticks: Any) -> str:
+        """Open what a client sends here, answer if asked; the address at which the browser leaves the house again."""
+        self.open(url)
+        if not self.page.is_redirect:
+            self.press(press, **ticks)
+        assert self.page.is_redirect, self.words
+        address: str = self.page.headers["location"]
+        return address
+
     def _follow(self, response: httpx2.Response) -> httpx2.Response:
         hops = 0
         while response.is_redirect:

@@ -25,6 +25,7 @@ import pytest
 from mcp import MCPError
 from mcp.client.auth import OAuthFlowError
 
+from tests.flows.admin import register_agent, scopes_of
 from tests.flows.agent import CALLBACK, AgentProgram
 from tests.flows.mcp_client import Memory, mcp_client
 from tests.flows.parts import everything, kinto
@@ -100,40 +101,11 @@ def publish(scene: Scene) -> None:
     assert scene.ada.page.status_code == 200, scene.ada.words
 
 
-def scopes_of(scene: Scene, slug: str, risk: str | None = None) -> list[str]:
-    rows = scene.stack.sql(
-        "SELECT s.id::text FROM resources_scope s JOIN resources_resource r ON r.id = s.resource_id "
-        "WHERE r.slug = %s AND (%s::text IS NULL OR s.risk = %s) AND r.tenant_id = "
-        "(SELECT id FROM tenants_tenant WHERE slug = 'acme')",
-        (slug, risk, risk),
-    )
-    return [scope for (scope,) in rows]
-
-
-def register_agent(scene: Scene, name: str, scopes: list[str], kind: str = "delegated") -> tuple[str, str]:
-    """Ada registers an agent with a secret; what her page showed once."""
-    scene.ada.open("/t/acme/agents/new/")
-    scene.ada.press(
-        "Register",
-        kind=kind,
-        name=name,
-        purpose="Keeps lists in order",
-        scopes=scopes,
-        redirect_uris=CALLBACK if kind == "delegated" else "",
-        proof="secret",
-    )
-    page = scene.ada.page.text
-    assert "aas_" in page, scene.ada.words
-    secret = "aas_" + page.partition("aas_")[2][:43]
-    [(client_id,)] = scene.stack.sql("SELECT client_id FROM agents_agent WHERE name = %s", (name,))
-    again = scene.ada.open(str(scene.ada.page.url))
-    assert secret not in again.text, "a secret is shown exactly once"
-    return client_id, secret
-
-
 def test_a_rest_api_is_reached_only_as_granted_and_every_call_is_on_record(scene: Scene) -> None:
     register_rest(scene, "kinto")
-    client_id, secret = register_agent(scene, "List keeper", scopes_of(scene, "kinto"))
+    client_id, secret = register_agent(
+        scene.stack, scene.ada, "List keeper", scopes_of(scene.stack, "kinto"), redirect=CALLBACK
+    )
     program = AgentProgram(client_id, secret, scene.resource("kinto"))
     program.ask(scene.matt, **{"change-how": "always"})
     made = program.call("POST", "/buckets", json={"data": {"id": "lists"}})
@@ -157,7 +129,9 @@ def test_a_rest_api_is_reached_only_as_granted_and_every_call_is_on_record(scene
 
 
 def test_an_unknown_path_and_a_missing_token_are_refused(scene: Scene) -> None:
-    client_id, secret = register_agent(scene, "Wanderer", scopes_of(scene, "kinto", "read"))
+    client_id, secret = register_agent(
+        scene.stack, scene.ada, "Wanderer", scopes_of(scene.stack, "kinto", "read"), redirect=CALLBACK
+    )
     program = AgentProgram(client_id, secret, scene.resource("kinto"))
     program.ask(scene.matt)
     assert program.call("GET", "/nowhere").status_code in (403, 404)
@@ -167,7 +141,9 @@ def test_an_unknown_path_and_a_missing_token_are_refused(scene: Scene) -> None:
 
 
 def test_a_person_who_denies_sends_the_agent_away(scene: Scene) -> None:
-    client_id, secret = register_agent(scene, "Denied one", scopes_of(scene, "kinto", "read"))
+    client_id, secret = register_agent(
+        scene.stack, scene.ada, "Denied one", scopes_of(scene.stack, "kinto", "read"), redirect=CALLBACK
+    )
     program = AgentProgram(client_id, secret, scene.resource("kinto"))
     assert program.ask(scene.matt, press="Deny")["error"] == "access_denied"
     assert scene.events("action = 'grant.refused' AND agent_id = %s::uuid", client_id)
@@ -175,7 +151,9 @@ def test_a_person_who_denies_sends_the_agent_away(scene: Scene) -> None:
 
 
 def test_a_grant_given_in_the_console_is_not_asked_for_again(scene: Scene) -> None:
-    client_id, secret = register_agent(scene, "Console friend", scopes_of(scene, "kinto", "read"))
+    client_id, secret = register_agent(
+        scene.stack, scene.ada, "Console friend", scopes_of(scene.stack, "kinto", "read"), redirect=CALLBACK
+    )
     [(agent, resource)] = scene.stack.sql(
         "SELECT a.id::text, r.id::text FROM agents_agent a, resources_resource r "
         "WHERE a.client_id = %s AND r.slug = 'kinto' AND r.tenant_id = a.tenant_id",
@@ -191,7 +169,7 @@ def test_a_grant_given_in_the_console_is_not_asked_for_again(scene: Scene) -> No
 
 
 def test_an_agent_that_runs_by_itself_uses_what_the_admin_ticked(scene: Scene) -> None:
-    client_id, secret = register_agent(scene, "Night list", scopes_of(scene, "kinto", "read"), kind="autonomous")
+    client_id, secret = register_agent(scene.stack, scene.ada, "Night list", scopes_of(scene.stack, "kinto", "read"))
     program = AgentProgram(client_id, secret, scene.resource("kinto"))
     program.by_itself()
     assert program.call("GET", "/buckets").status_code == 200
@@ -201,7 +179,9 @@ def test_an_agent_that_runs_by_itself_uses_what_the_admin_ticked(scene: Scene) -
 
 
 def test_our_own_api_takes_tokens_of_the_tenants_issuer(scene: Scene) -> None:
-    client_id, secret = register_agent(scene, "Stock taker", scopes_of(scene, "agentauth", "read"), kind="autonomous")
+    client_id, secret = register_agent(
+        scene.stack, scene.ada, "Stock taker", scopes_of(scene.stack, "agentauth", "read")
+    )
     api = f"{scene.stack.base_url}/api/v1/tenants/acme"
     token = httpx2.post(
         f"{scene.stack.base_url}/t/acme/oauth/token",
@@ -225,7 +205,7 @@ def test_a_member_sees_only_what_their_own_agents_did(scene: Scene) -> None:
 async def test_a_real_mcp_client_that_knows_only_the_address_gets_in_and_sees_only_what_it_may(scene: Scene) -> None:
     register_mcp(scene, "everything")
     memory = Memory()
-    async with mcp_client(scene.resource("everything"), scene.matt, memory) as client:
+    async with mcp_client(scene.resource("everything"), scene.matt.answer, memory) as client:
         tools = {tool.name for tool in (await client.list_tools()).tools}
         assert "echo" in tools
         answer = await client.call_tool("echo", {"message": "hello from a badge"})
@@ -249,7 +229,7 @@ async def test_the_demo_enters_the_meeting_room_and_is_refused_at_finance(scene:
         memory = Memory()
         name = f"Room helper {mode}"
         url = scene.resource("office-mcp")
-        async with mcp_client(url, scene.matt, memory, mode=mode, name=name) as client:
+        async with mcp_client(url, scene.matt.answer, memory, mode=mode, name=name) as client:
             assert {tool.name for tool in (await client.list_tools()).tools} >= {"list_rooms"}
             rooms = await client.call_tool("list_rooms", {})
             assert "meeting" in str(rooms).lower()
@@ -267,7 +247,9 @@ async def test_the_demo_enters_the_meeting_room_and_is_refused_at_finance(scene:
 
 
 def test_revoking_ends_calls_and_open_streams_within_a_second_at_every_worker(scene: Scene) -> None:
-    client_id, secret = register_agent(scene, "Watcher", scopes_of(scene, "office", "read"))
+    client_id, secret = register_agent(
+        scene.stack, scene.ada, "Watcher", scopes_of(scene.stack, "office", "read"), redirect=CALLBACK
+    )
     program = AgentProgram(client_id, secret, scene.resource("office"))
     program.ask(scene.matt, scope="rooms:read")
     opened, ended = threading.Event(), []
@@ -308,7 +290,7 @@ def test_revoking_ends_calls_and_open_streams_within_a_second_at_every_worker(sc
 
 
 def test_suspending_an_agent_stops_it_everywhere_and_letting_it_back_needs_a_new_token(scene: Scene) -> None:
-    client_id, secret = register_agent(scene, "Suspect", scopes_of(scene, "kinto", "read"), kind="autonomous")
+    client_id, secret = register_agent(scene.stack, scene.ada, "Suspect", scopes_of(scene.stack, "kinto", "read"))
     program = AgentProgram(client_id, secret, scene.resource("kinto"))
     program.by_itself()
     assert program.call("GET", "/buckets").status_code == 200
@@ -328,7 +310,7 @@ def test_suspending_an_agent_stops_it_everywhere_and_letting_it_back_needs_a_new
 
 
 def test_killing_a_gateway_in_the_middle_loses_no_acknowledged_event(scene: Scene) -> None:
-    client_id, secret = register_agent(scene, "Hammer", scopes_of(scene, "kinto", "read"), kind="autonomous")
+    client_id, secret = register_agent(scene.stack, scene.ada, "Hammer", scopes_of(scene.stack, "kinto", "read"))
     program = AgentProgram(client_id, secret, scene.resource("kinto"))
     program.by_itself()
     acknowledged: list[str] = []

@@ -1,0 +1,78 @@
+// An MCP host made of an official SDK for TypeScript. It knows the address of one server, and what it is told about itself.
+
+import { randomUUID } from 'node:crypto';
+import { converse, sendPerson, told } from './conversation.mjs';
+
+const isV2 = told.sdk === '@modelcontextprotocol/client';
+const parts = isV2 ? [''] : ['/client/index.js', '/client/streamableHttp.js', '/client/auth.js'];
+const sdk = Object.assign({}, ...(await Promise.all(parts.map((part) => import(told.sdk + part)))));
+
+/** What a host keeps: its registration, its tokens and the verifier of the request that is under way. */
+const kept = {
+  redirectUrl: told.callback,
+  clientMetadataUrl: told.document,
+  clientMetadata: {
+    client_name: told.name,
+    redirect_uris: [told.callback],
+    grant_types: ['authorization_code', 'refresh_token'],
+    response_types: ['code'],
+    token_endpoint_auth_method: 'none',
+    application_type: 'native',
+  },
+  state: () => (kept.sentState = randomUUID()),
+  clientInformation: () => kept.client,
+  saveClientInformation: (client) => void (kept.client = client),
+  tokens: () => kept.held,
+  saveTokens: (tokens) => void (kept.held = tokens),
+  redirectToAuthorization: (address) => void (kept.sentTo = address),
+  saveCodeVerifier: (verifier) => void (kept.verifier = verifier),
+  codeVerifier: () => kept.verifier,
+  saveDiscoveryState: (found) => void (kept.found = found),
+  discoveryState: () => kept.found,
+  invalidateCredentials: (what) => {
+    if (what === 'all' || what === 'client') kept.client = undefined;
+    if (what === 'all' || what === 'tokens') kept.held = undefined;
+  },
+  client: told.client,
+};
+
+let client, transport;
+
+function begin() {
+  const negotiation = isV2 ? { versionNegotiation: { mode: told.mode } } : {};
+  client = new sdk.Client({ name: 'real-client', version: '1' }, negotiation);
+  transport = new sdk.StreamableHTTPClientTransport(new URL(told.url), { authProvider: kept });
+  return client.connect(transport);
+}
+
+/** Do it; if the SDK wants the person first, send them to the browser and do it again. */
+async function withPerson(act) {
+  try {
+    return await act();
+  } catch (problem) {
+    if (!(problem instanceof sdk.UnauthorizedError)) throw problem;
+    const landed = (await sendPerson(kept.sentTo)).searchParams;
+    if (landed.get('state') !== kept.sentState) throw new Error('another state');
+    if (isV2) {
+      await transport.finishAuth(landed); // checks `iss` and `error` itself
+    } else {
+      if (landed.has('error')) throw Object.assign(new Error('refused'), { code: landed.get('error') });
+      await transport.finishAuth(landed.get('code'));
+    }
+    return await act();
+  }
+}
+
+await converse({
+  connect: async () => {
+    await withPerson(begin);
+    const version = client.getNegotiatedProtocolVersion?.() ?? transport.protocolVersion;
+    return { version, client_id: kept.client.client_id, scope: kept.held.scope };
+  },
+  tools: async () => (await client.listTools()).tools.map((tool) => tool.name),
+  call: ({ name, args }) => withPerson(() => client.callTool({ name, arguments: args ?? {} })),
+  held: () => kept.held,
+  // What a host does whose SDK tries a refresh where only the person can help
+  forget: () => void kept.invalidateCredentials('tokens'),
+  close: () => client.close(),
+});
