@@ -17,6 +17,8 @@ class Action(StrEnum):
     # Keys
     KEY_CREATED = "key.created"
     KEY_RETIRED = "key.retired"
+    KEY_DISTRUSTED = "key.distrusted"  # nothing that it signed counts any more
+    RING_ROTATED = "ring.rotated"  # what was sealed at rest is sealed under a new key
     # Agents
     AGENT_REGISTERED = "agent.registered"
     AGENT_SELF_REGISTERED = "agent.self_registered"

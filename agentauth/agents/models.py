@@ -9,6 +9,8 @@ from django.conf import settings
 from django.db import models, transaction
 from django.utils.timezone import now
 
+from agentauth.agents.acts import WrongState, actor_of
+from agentauth.agents.trusted import MemberLink, TrustedIssuer, VouchedGrant
 from audit.actions import Action
 from audit.models import Event
 from audit.record import Actor, record
@@ -17,6 +19,8 @@ from tenants.notice import announce
 from tenants.revocation import Ended, lift, revoke
 from tenants.rls import TenantForeignKey, TenantOwned
 
+# Of the files beside this one: models are found through here
+__all__ = ["MemberLink", "TrustedIssuer", "VouchedGrant", "WrongState", "actor_of"]
 RISKS = ("read", "change", "dangerous")  # in rising order
 
 
@@ -93,6 +97,12 @@ class Agent(TenantOwned):
     def host(self) -> str:
         """The verified host of a client document, else empty. A redirect host proves nothing about who asks."""
         return urlsplit(self.client_id).hostname or "" if self.registration == self.Registration.DOCUMENT else ""
+
+    @property
+    def ping_url(self) -> str:
+        """Where it wants to be told that its person has answered (OpenID Connect CIBA §4). Empty: it asks for it."""
+        pinged = self.client_metadata.get("backchannel_token_delivery_mode") == "ping"
+        return str(self.client_metadata.get("backchannel_client_notification_endpoint", "")) if pinged else ""
 
     def suspend(self, *, by: Member | Actor, reason: str = "") -> Ended:
         """Stop this agent at once: no new tokens, no passage through the gateway, open streams end."""
@@ -173,14 +183,6 @@ class Agent(TenantOwned):
         )
 
 
-class WrongState(Exception):
-    """The act does not fit the state that the thing is in; the message says why, in words for people."""
-
-
-def actor_of(by: Member | Actor) -> Actor:
-    return by if isinstance(by, Actor) else Actor("member", str(by.id))
-
-
 def live_tokens(tenant_id: UUID, **of: UUID) -> int:
     """How many access tokens were issued and are still in their lifetime; `of` is agent_id, grant_id or member_id.
 
@@ -197,6 +199,7 @@ class Credential(TenantOwned):
     class Kind(models.TextChoices):
         SECRET = "secret"  # client_secret_basic, client_secret_post
         KEY = "key"  # private_key_jwt
+        WORKLOAD = "workload"  # a token of where it runs: GitHub Actions, Kubernetes, SPIFFE
 
     agent = TenantForeignKey(Agent, models.CASCADE, related_name="credentials")
     kind = models.CharField(max_length=10, choices=Kind.choices)
@@ -204,6 +207,8 @@ class Credential(TenantOwned):
     hint = models.CharField(max_length=8, blank=True, default="")  # the last four characters
     public_jwk = models.JSONField(null=True)
     kid = models.CharField(max_length=128, blank=True, default="")
+    trusted_issuer = TenantForeignKey(TrustedIssuer, models.PROTECT, related_name="credentials", null=True)
+    claim_rules = models.JSONField(default=dict, blank=True)  # what that issuer's token must say
     created_at = models.DateTimeField(default=now)
     created_by = TenantForeignKey(Member, models.PROTECT, related_name="+", null=True)
     expires_at = models.DateTimeField(null=True, blank=True)
@@ -214,7 +219,7 @@ class Credential(TenantOwned):
     def is_live(self) -> bool:
         return self.retired_at is None and (self.expires_at is None or self.expires_at > now())
 
-    def retire(self, *, by: Member) -> None:
+    def retire(self, *, by: Member | Actor) -> None:
         """This credential proves nothing any more. Tokens that it got live out their minutes; suspend to stop those."""
         with transaction.atomic():
             if self.retired_at is not None:

@@ -1,4 +1,4 @@
-"""Who calls: the bearer token of RFC 6750 in its header, a JWT access token of RFC 9068 for exactly this resource."""
+"""Who calls: the token in its header (RFC 6750, RFC 9449), a JWT access token (RFC 9068) for exactly this resource."""
 
 import hashlib
 import re
@@ -14,7 +14,7 @@ from cryptography.exceptions import InvalidSignature
 from agentauth.gateway.headers import RawHeaders
 from agentauth.gateway.snapshot import Tenant
 from agentauth.oauth.authorization_details import calls_of
-from agentauth.oauth.own_token import AGENT_PROFILE
+from agentauth.oauth.own_token import AGENT_PROFILE, BEYOND_ALL_TIME
 from agentauth.policy.decision import Reason
 
 LEEWAY = 5  # seconds that another host's clock may be ahead; an expiry gets none
@@ -35,9 +35,11 @@ class BadRequest(Exception):
 
 
 class TokenRefused(Exception):
-    def __init__(self, reason: Reason) -> None:
-        super().__init__(reason.words)
-        self.reason = reason
+    """`detail` says what exactly, where the reason's own words do not."""
+
+    def __init__(self, reason: Reason, detail: str = "") -> None:
+        super().__init__(detail or reason.words)
+        self.reason, self.detail = reason, detail
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,8 @@ class Principal:
     """What a valid token says. `chain` holds every agent in it, the one that calls first.
 
     `via` names the grants and tokens that this one was exchanged from (RFC 8693): ("grant" or "token", id). `acr` and
-    `auth_time` say how and when its person signed in (RFC 9470), `calls` what it is only good for (RFC 9396).
+    `auth_time` say how and when its person signed in (RFC 9470), `calls` what it is only good for (RFC 9396), `jkt`
+    which key it is bound to (RFC 9449 §6.1).
     """
 
     agent_id: UUID
@@ -64,6 +67,7 @@ class Principal:
     acr: str = ""
     auth_time: int | None = None
     calls: frozenset[tuple[str, str]] | None = None
+    jkt: str = ""
 
     @property
     def name(self) -> str:
@@ -71,25 +75,25 @@ class Principal:
         return f"{self.agent_id}/{self.member_id or '-'}"
 
 
-def read_bearer(headers: RawHeaders) -> bytes:
-    """The one token of this request. Raises NoToken, BadRequest, TokenRefused."""
+def read_authorization(headers: RawHeaders) -> tuple[bytes, bool]:
+    """The one token of this request, and whether it came with a proof (RFC 9449 §7.1). Raises NoToken, BadRequest."""
     found = [value for name, value in headers if name.lower() == b"authorization"]
     if not found:
         raise NoToken
     if len(found) > 1:
         raise BadRequest("Send one Authorization header.")
     scheme, _, token = found[0].strip().partition(b" ")
-    if scheme.lower() != b"bearer":
+    scheme = scheme.lower()
+    if scheme not in (b"bearer", b"dpop"):
         raise NoToken
-    token = token.strip()
-    if len(token) > LONGEST_TOKEN or not _TOKEN.match(token):
-        raise TokenRefused(Reason.TOKEN_MALFORMED)
-    return token
+    return token.strip(), scheme == b"dpop"
 
 
 def verify(token: bytes, tenant: Tenant, audience: str, *, now: float | None = None) -> Principal:
     """The token's principal if it is this tenant's, for this audience, and valid now. Raises TokenRefused."""
     now = time.time() if now is None else now
+    if len(token) > LONGEST_TOKEN or not _TOKEN.match(token):
+        raise TokenRefused(Reason.TOKEN_MALFORMED)
     digest = hashlib.sha256(token).digest()
     principal: Principal | None = tenant.verified.get(digest)
     if principal is None:
@@ -173,16 +177,26 @@ def _principal(claims: dict[str, Any], kid: str) -> Principal:
         acr=_text(claims.get("acr", "")),
         auth_time=_seconds(claims["auth_time"]) if "auth_time" in claims else None,
         calls=calls_of(claims.get("authorization_details"), aud),
+        jkt=_bound_to(claims),
     )
 
 
 def _actors(act: Any) -> list[UUID]:
-    """RFC 8693 §4.1: the outermost actor is the one that acts now, those inside came before it."""
+    """RFC 8693 §4.1: the outermost actor is the one that acts now, those inside came before it.
+
+    Those of other issuers (`iss`) came before all of ours: they are counted, and nothing is asked of them here.
+    """
     found: list[UUID] = []
+    strangers = 0
     while act is not None:
-        if not isinstance(act, dict) or len(found) == DEEPEST_CHAIN:
+        if not isinstance(act, dict) or len(found) + strangers == DEEPEST_CHAIN:
             raise ValueError(act)
-        found.append(UUID(_text(act["sub"])))
+        if "iss" in act:
+            strangers += 1
+        elif strangers:
+            raise ValueError(act)
+        else:
+            found.append(UUID(_text(act["sub"])))
         act = act.get("act")
     return found
 
@@ -203,4 +217,15 @@ def _text(value: Any) -> str:
 def _seconds(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(value)
+    if not 0 < value < BEYOND_ALL_TIME:
+        raise ValueError(value)
     return value
+
+
+def _bound_to(claims: dict[str, Any]) -> str:
+    """RFC 7800 §3.1: a way of binding that we do not know is not passed over."""
+    if "cnf" not in claims:
+        return ""
+    if set(claims["cnf"]) != {"jkt"} or not claims["cnf"]["jkt"]:
+        raise ValueError(claims["cnf"])
+    return _text(claims["cnf"]["jkt"])

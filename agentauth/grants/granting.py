@@ -12,7 +12,7 @@ from agentauth.grants.models import Grant, Permission
 from agentauth.resources.ceilings import may_ever
 from agentauth.resources.models import Ceiling, Resource, Scope
 from audit.actions import Action
-from audit.record import record
+from audit.record import Actor, record
 from tenants.models import Member
 from tenants.notice import announce
 
@@ -63,8 +63,11 @@ def give(
     purpose: str = "",
     constraints: dict[str, Any] | None = None,
     ip: str = "",
+    actor: Actor | None = None,
 ) -> Grant:
     """A grant in place of the live one, if there is one. Raises NotGrantable.
+
+    `by` answers for it; `actor` is who did it on record, where that is not the same (an identity provider).
 
     `permissions` maps scopes to always / ask / never. A dangerous scope has no "always" for a person; for an agent that
     acts for itself (no member) there is nobody to ask, so there an admin's "always" stands.
@@ -95,7 +98,7 @@ def give(
         record(
             Action.GRANT_GIVEN,
             tenant_id=agent.tenant_id,
-            actor=actor_of(by),
+            actor=actor or actor_of(by),
             agent_id=agent.id,
             member_id=member.id if member else None,
             grant_id=grant.id,

@@ -12,6 +12,7 @@ from agentauth.keys.addresses import issuer
 from agentauth.keys.signing import public_keys
 from tenants.models import Revocation, Tenant
 
+BEYOND_ALL_TIME = 10**11  # seconds since 1970; what is no time may stand in a JWT of ours only by mistake
 AGENT_PROFILE = "ai_agent"  # `sub_profile` of a `sub` that is no person, where `act` alone would say that it is one
 _NEEDED = ["exp", "iat", "iss", "sub", "aud", "jti", "client_id", "grant_id", "scope"]
 
@@ -32,7 +33,9 @@ def read_own_token(tenant: Tenant, presented: str) -> dict[str, Any] | None:
             issuer=issuer(tenant),
             options={"require": _NEEDED, "verify_aud": False},
         )
-    except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
+    except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):
+        return None
+    if not all(isinstance(claims[name], int) and 0 < claims[name] < BEYOND_ALL_TIME for name in ("iat", "exp")):
         return None
     return None if is_void(tenant, claims) else claims
 
@@ -60,10 +63,23 @@ def is_void(tenant: Tenant, claims: dict[str, Any]) -> bool:
 
 
 def actors_of(claims: dict[str, Any]) -> list[str]:
-    """Every agent in `act` (RFC 8693 §4.1), the one that acts now first; none in what an agent got for itself."""
+    """Every agent of ours in `act` (RFC 8693 §4.1), the one that acts now first; none in what an agent got for itself.
+
+    Actors with an `iss` are of another issuer (`trust/act.py`): they came before all of ours and are nothing here.
+    """
+    found, act = [], claims.get("act")
+    while act and "iss" not in act:
+        found.append(str(act["sub"]))
+        act = act.get("act")
+    return found
+
+
+def strangers_of(claims: dict[str, Any]) -> list[dict[str, str]]:
+    """The actors of other issuers in `act`, the latest first: `iss` and `sub` of each."""
     found, act = [], claims.get("act")
     while act:
-        found.append(str(act["sub"]))
+        if "iss" in act:
+            found.append({"iss": str(act["iss"]), "sub": str(act["sub"])})
         act = act.get("act")
     return found
 

@@ -16,6 +16,7 @@ MAX_BODY = 64 * 1024
 _MAX_FIELDS = 64
 _LONGEST = 2048
 _LONGER = {
+    "assertion": 8192,
     "client_assertion": 8192,
     "token": 8192,
     "subject_token": 8192,

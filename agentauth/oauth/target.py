@@ -9,6 +9,7 @@ from agentauth.agents.models import Agent
 from agentauth.grants.granting import offerable
 from agentauth.keys.addresses import management_url, resource_url
 from agentauth.oauth.errors import InvalidTarget
+from agentauth.oauth.parameters import Parameters
 from agentauth.resources.models import Resource
 from tenants.models import Tenant
 
@@ -35,6 +36,14 @@ def find_target(tenant: Tenant, url: str, scope: Collection[str], client: Agent)
     if len(able) != 1:
         raise InvalidTarget("Name the resource that the token is for.", reason="resource_missing")
     return able[0]
+
+
+def one_target(asked: Parameters, client: Agent, otherwise: str) -> Resource:
+    """`resource`, or `audience` with the same URL (RFC 8693 §2.1); without either, the one at `otherwise`."""
+    wanted = {*asked.resources, *asked.audiences}
+    if len(wanted) > 1:
+        raise InvalidTarget("Ask for one resource at a time.")
+    return named(client.tenant, wanted.pop() if wanted else otherwise)
 
 
 def named(tenant: Tenant, url: str) -> Resource:

@@ -28,14 +28,14 @@ from agentauth.oauth.errors import (
     UnauthorizedClient,
     UnsupportedGrantType,
 )
-from agentauth.oauth.grants import GRANT_TYPES
+from agentauth.oauth.grants import GRANT_TYPES, token_exchange
 from agentauth.oauth.grants.authority import Authority
-from agentauth.oauth.grants.token_exchange import ACCESS_TOKEN_TYPE
 from agentauth.oauth.models import RefreshToken
-from agentauth.oauth.own_token import AGENT_PROFILE, agents_of
+from agentauth.oauth.own_token import AGENT_PROFILE, agents_of, strangers_of
 from agentauth.oauth.parameters import Parameters, from_form, scope_names
 from agentauth.oauth.possession import prove_possession, read_possession
 from agentauth.oauth.target import audience
+from agentauth.oauth.trust.issuers import learn_foreign_keys
 from audit.actions import Action
 from audit.record import Actor, record
 from tenants.models import secret_hash
@@ -55,6 +55,7 @@ def token(call: Call) -> Answer:
     prove_possession(call, client, shown)
     if grant_type not in client.grant_types:
         raise UnauthorizedClient("This client is not registered for this grant type.", reason="grant_not_registered")
+    learn_foreign_keys(call.tenant, asked)
     with in_tenant(call.tenant.id):
         authority = prove(asked, client)  # under a row lock, nothing used up yet
         require_same_key(authority, call)
@@ -97,7 +98,7 @@ def issue(authority: Authority, client: Agent, call: Call) -> dict[str, Any]:
     ends = [at + settings.KNOBS.access_token_seconds, int(grant.expires_at.timestamp())]
     if client.valid_until is not None:
         ends.append(int(client.valid_until.timestamp()))
-    if authority.delegation is not None:
+    if authority.delegation is not None and authority.delegation.expires is not None:
         ends.append(authority.delegation.expires)
     expires = min(ends)
     claims = access_claims(authority, client, call, jti=jti, iat=at, exp=expires)
@@ -108,8 +109,8 @@ def issue(authority: Authority, client: Agent, call: Call) -> dict[str, Any]:
             "expires_in": expires - at,
             "scope": claims["scope"],
         }
-        if authority.delegation is not None:
-            answer["issued_token_type"] = ACCESS_TOKEN_TYPE  # RFC 8693 §2.2.1
+        if call.grant_type == token_exchange.GRANT_TYPE:
+            answer["issued_token_type"] = token_exchange.ACCESS_TOKEN_TYPE  # RFC 8693 §2.2.1
         if authority.authorization_details:
             answer["authorization_details"] = claims["authorization_details"]  # RFC 9396 §7
         if authority.openid:
@@ -136,7 +137,9 @@ def issue(authority: Authority, client: Agent, call: Call) -> dict[str, Any]:
             "grant_type": call.grant_type,
         }
         | ({"chain": agents_of(claims), "via": claims["via"]} if authority.delegation else {})
-        | ({"jkt": call.jkt} if call.jkt else {}),
+        | ({"strangers": before} if (before := strangers_of(claims)) else {})
+        | ({"jkt": call.jkt} if call.jkt else {})
+        | ({"vouched_by": authority.vouched_by} if authority.vouched_by else {}),
     )
     return answer
 

@@ -1,37 +1,34 @@
 """Token exchange (RFC 8693): an agent that was handed another's token goes on under its own grant, as the next actor.
 
-The actor is always the client that proves itself. `sub` stays who it was; the chain in `act` only grows.
+The actor is always the client that proves itself. `sub` stays who it was; the chain in `act` only grows. A token of an
+identity provider that the tenant trusts says who the person is and who acted before; it opens nothing by itself.
 """
 
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from django.db import connection
-
 from agentauth.agents.models import Agent
 from agentauth.agents.registering import TOKEN_EXCHANGE
 from agentauth.grants.granting import live_grant
 from agentauth.grants.models import Grant
+from agentauth.oauth.actor import require_may_act, require_own_actor
 from agentauth.oauth.authorization_details import where
 from agentauth.oauth.errors import InvalidGrant, InvalidRequest, InvalidTarget, UnauthorizedClient
+from agentauth.oauth.grants import foreign_subject
 from agentauth.oauth.grants.authority import Authority, Delegation
-from agentauth.oauth.own_token import agents_of, is_for_agent, read_own_token, tokens_behind
+from agentauth.oauth.grants.standing import still_stand
+from agentauth.oauth.own_token import agents_of, is_for_agent, read_own_token, strangers_of, tokens_behind
 from agentauth.oauth.parameters import Parameters
-from agentauth.oauth.target import audience, named
+from agentauth.oauth.target import audience, one_target
+from agentauth.oauth.trust.act import DEEPEST
+from agentauth.oauth.trust.issuers import is_foreign
 from agentauth.resources.models import Resource
 from tenants.models import Member
 
 GRANT_TYPE = TOKEN_EXCHANGE
 ACCESS_TOKEN_TYPE = "urn:ietf:params:oauth:token-type:access_token"
-DEEPEST_CHAIN = 5
-
-# FOR SHARE: whoever ends one of these waits for our commit, so its revocation is not before our token (§7: narrowing).
-# The ORM has no such lock, and an exclusive one would make exchanges under one grant wait for each other.
-_STAND = (
-    "SELECT id FROM grants_grant WHERE tenant_id = %s AND id = ANY(%s) AND ended_at IS NULL AND expires_at > now()"
-    " ORDER BY id FOR SHARE"
-)
+DEEPEST_CHAIN = DEEPEST
 
 
 def prove(asked: Parameters, client: Agent) -> Authority:
@@ -40,14 +37,17 @@ def prove(asked: Parameters, client: Agent) -> Authority:
         raise UnauthorizedClient("Token exchange is for clients that prove who they are.", reason="public_client")
     if asked.get("requested_token_type", ACCESS_TOKEN_TYPE) != ACCESS_TOKEN_TYPE:
         raise InvalidRequest("Only access tokens are issued here.", reason="requested_token_type")
+    if is_foreign(asked.get("subject_token", ""), client.tenant):
+        return foreign_subject.prove(asked, client)
     claims = _subject(asked, client)
-    _require_own(asked, client, claims)
+    require_own_actor(asked, client, claims["sub"])
+    require_may_act(claims, client)
     chain = agents_of(claims)
     if str(client.id) in chain:
         raise InvalidRequest("This agent is in the chain already.", reason="actor_in_chain")
-    if len(chain) >= DEEPEST_CHAIN:
+    if len(chain) + len(strangers_of(claims)) >= DEEPEST_CHAIN:
         raise InvalidRequest("The chain of agents is too long.", reason="chain_too_deep")
-    resource = _target(asked, client, claims)
+    resource = one_target(asked, client, claims["aud"])
     grant = _own_grant(client, resource, claims)
     _require_no_fewer_limits(grant, claims)
     details = tuple(claims.get("authorization_details", ()))
@@ -91,31 +91,6 @@ def _subject(asked: Parameters, client: Agent) -> dict[str, Any]:
     return claims
 
 
-def _require_own(asked: Parameters, client: Agent, subject: dict[str, Any]) -> None:
-    """An actor token says nothing new: it must be this very client's, for itself or for the same person (§2.1)."""
-    if ("actor_token" in asked) != ("actor_token_type" in asked):
-        raise InvalidRequest("actor_token and actor_token_type go together.", reason="actor_token_type")
-    if "actor_token" not in asked:
-        return
-    if asked["actor_token_type"] != ACCESS_TOKEN_TYPE:
-        raise InvalidRequest("The actor_token must be an access token.", reason="actor_token_type")
-    claims = read_own_token(client.tenant, asked["actor_token"])
-    if claims is None or "cnf" in claims:
-        raise InvalidRequest("The actor_token is not good.", reason="actor_token_void")
-    if claims["client_id"] != client.client_id or agents_of(claims)[0] != str(client.id):
-        raise InvalidRequest("The actor_token is of another client.", reason="rogue_actor")
-    if claims["sub"] not in (str(client.id), subject["sub"]):
-        raise InvalidRequest("The actor_token is for somebody else.", reason="rogue_actor")
-
-
-def _target(asked: Parameters, client: Agent, claims: dict[str, Any]) -> Resource:
-    """`resource`, or `audience` with the same URL; without either, where the subject token is for."""
-    wanted = {*asked.resources, *asked.audiences}
-    if len(wanted) > 1:
-        raise InvalidTarget("Ask for one resource at a time.")
-    return named(client.tenant, wanted.pop() if wanted else claims["aud"])
-
-
 def _own_grant(client: Agent, resource: Resource, claims: dict[str, Any]) -> Grant:
     """What the same person allowed this very agent there; an admin, where an agent began for itself.
 
@@ -134,10 +109,8 @@ def _own_grant(client: Agent, resource: Resource, claims: dict[str, Any]) -> Gra
             member_id=member.id if member else None,
         )
     behind = {grant.id, *(UUID(one["grant_id"]) for one in tokens_behind(claims))}
-    with connection.cursor() as cursor:
-        cursor.execute(_STAND, [client.tenant_id, list(behind)])
-        if len(cursor.fetchall()) != len(behind):
-            raise InvalidGrant("What was allowed has ended.", reason="grant_ended", grant=grant)
+    if not still_stand(client.tenant_id, behind):
+        raise InvalidGrant("What was allowed has ended.", reason="grant_ended", grant=grant)
     return grant
 
 
