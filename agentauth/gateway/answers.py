@@ -10,6 +10,7 @@ import orjson
 from django.conf import settings
 
 from agentauth.oauth.authorization_details import Details
+from agentauth.oauth.dpop import ALGORITHMS
 from agentauth.policy.conditions.sign_in import enough_for
 from agentauth.policy.decision import Decision, Reason
 
@@ -37,6 +38,13 @@ _AUTHORIZE_AGAIN = frozenset(
         Reason.GRANT_EXPIRED,
     }
 )
+# The token is good, what came with it is not
+_PROVE_AGAIN = frozenset(
+    {Reason.PROOF_MISSING, Reason.PROOF_INVALID, Reason.PROOF_REPLAYED, Reason.TOKEN_NOT_BOUND},
+)
+_PROOF_WRONG = frozenset({Reason.PROOF_INVALID, Reason.PROOF_REPLAYED})
+# What we offer besides bearer tokens (RFC 9449 §7.1); after the challenge that clients without it read
+_OFFERED = (b"www-authenticate", f'DPoP algs="{" ".join(ALGORITHMS)}"'.encode())
 # A new token with this scope would help
 _SCOPE_HELPS = frozenset({Reason.SCOPE_MISSING, Reason.GRANT_LACKS_SCOPE})
 # Asking the person for this very call would help (RFC 9396)
@@ -53,7 +61,7 @@ class Answer:
 def status_of(decision: Decision, protocol: str = "rest") -> int:
     """The HTTP status of a refusal. To an MCP client 404 says that its session is over, so there it is 403."""
     reasons = set(decision.reasons)
-    if reasons & _AUTHORIZE_AGAIN or decision.sign_in:
+    if reasons & (_AUTHORIZE_AGAIN | _PROVE_AGAIN) or decision.sign_in:
         return 401
     if protocol == "mcp" and reasons == {Reason.OPERATION_UNKNOWN}:
         return 403
@@ -70,9 +78,17 @@ def metadata_url(tenant: str, resource: str) -> str:
 
 
 def challenge(
-    tenant: str, resource: str, *, scope: str = "", error: str = "", description: str = "", **more: str
+    tenant: str,
+    resource: str,
+    *,
+    scope: str = "",
+    error: str = "",
+    description: str = "",
+    is_dpop: bool = False,
+    **more: str,
 ) -> tuple[bytes, bytes]:
-    parts = []
+    """In the scheme that the client used."""
+    parts = [f'algs="{" ".join(ALGORITHMS)}"'] if is_dpop else []
     if error:
         parts.append(f'error="{error}"')
     if description:
@@ -81,14 +97,21 @@ def challenge(
         parts.append(f'scope="{scope}"')
     parts += [f'{name}="{value}"' for name, value in more.items()]
     parts.append(f'resource_metadata="{metadata_url(tenant, resource)}"')
-    return b"www-authenticate", ("Bearer " + ", ".join(parts)).encode("ascii")
+    return b"www-authenticate", (("DPoP " if is_dpop else "Bearer ") + ", ".join(parts)).encode("ascii")
 
 
 def no_token(tenant: str, resource: str, scope: str) -> Answer:
     """RFC 6750 §3.1: a challenge without an error code for who did not try."""
     text = "Send an access token: Authorization: Bearer …"
     answer = problem(401, "Who are you?", text, resource_metadata=metadata_url(tenant, resource))
-    answer.headers.append(challenge(tenant, resource, scope=scope))
+    answer.headers += [challenge(tenant, resource, scope=scope), _OFFERED]
+    return answer
+
+
+def nonce_needed(tenant: str, resource: str, text: str) -> Answer:
+    """RFC 9449 §9. Not a refusal: with the nonce, the same request passes."""
+    answer = problem(401, "Use a nonce", text)
+    answer.headers.append(challenge(tenant, resource, error="use_dpop_nonce", description=text, is_dpop=True))
     return answer
 
 
@@ -111,6 +134,9 @@ class Refusal:
     resource_id: UUID | None = None
     scopes: str = ""
     protocol: str = "rest"
+    is_dpop: bool = False
+    detail: str = ""
+    """What exactly is wrong, where the reason's words do not say it."""
     details: Details = ()
     """What the client could ask its person for, to be allowed this very call (RFC 9396)."""
 
@@ -121,20 +147,28 @@ class Refusal:
     def headers(self) -> Headers:
         found: Headers = [(b"agentauth-call", str(self.call_id).encode())]
         reasons = set(self.decision.reasons)
-        words = self.decision.words
+        words = self.detail or self.decision.words
         if self.decision.sign_in:
             scope, error = self.decision.scope, "insufficient_user_authentication"
             step_up = challenge(
-                self.tenant, self.resource, scope=scope, error=error, description=words, **self._step_up()
+                self.tenant,
+                self.resource,
+                scope=scope,
+                error=error,
+                description=words,
+                is_dpop=self.is_dpop,
+                **self._step_up(),
             )
             found.append(step_up)
         elif self.status == 401:
             scope = self.decision.scope or self.scopes
             where = (self.tenant, self.resource)
-            found.append(challenge(*where, scope=scope, error="invalid_token", description=words))
+            error = "invalid_dpop_proof" if reasons & _PROOF_WRONG else "invalid_token"
+            found.append(challenge(*where, scope=scope, error=error, description=words, is_dpop=self.is_dpop))
+            found += [] if self.is_dpop else [_OFFERED]
         elif reasons == {Reason.TOKEN_OTHER_CALL}:  # draft-zehavi-oauth-rar-metadata, with the body's details
             error = "insufficient_authorization_details"
-            found.append(challenge(self.tenant, self.resource, error=error, description=words))
+            found.append(challenge(self.tenant, self.resource, error=error, description=words, is_dpop=self.is_dpop))
         elif self.status == 403 and reasons <= _SCOPE_HELPS and self.decision.scope:
             found.append(
                 challenge(
@@ -143,6 +177,7 @@ class Refusal:
                     scope=self.decision.scope,
                     error="insufficient_scope",
                     description=words,
+                    is_dpop=self.is_dpop,
                 )
             )
         elif self.status == 429:
@@ -180,13 +215,13 @@ class Refusal:
 
     def as_problem(self) -> Answer:
         title = "Your person is asked first" if self.decision.asked else "Refused"
-        detail = f"{self.decision.words} {self.decision.fix}".strip()
+        detail = f"{self.detail or self.decision.words} {self.decision.fix}".strip()
         answer = problem(self.status, title, detail, **self.told())
         answer.headers += self.headers()
         return answer
 
     def as_rpc(self, request_id: Any) -> Answer:
-        detail = f"{self.decision.words} {self.decision.fix}".strip()
+        detail = f"{self.detail or self.decision.words} {self.decision.fix}".strip()
         answer = rpc_error(self.status, REFUSED, detail, request_id, self.told())
         answer.headers += self.headers()
         return answer

@@ -17,16 +17,18 @@ from django.conf import settings
 from psycopg_pool import PoolTimeout
 
 from agentauth.gateway import mcp, rest
-from agentauth.gateway.answers import Answer, Refusal, bad_request, json_answer, no_token, problem
+from agentauth.gateway.answers import Answer, Refusal, bad_request, json_answer, no_token, nonce_needed, problem
 from agentauth.gateway.headers import BadHeader, one
 from agentauth.gateway.ledger import Unrecorded
 from agentauth.gateway.metadata import PREFIX, describe
 from agentauth.gateway.paths import BadPath, read_path, read_query
+from agentauth.gateway.possession import require_possession
 from agentauth.gateway.request import Gone, Receive, Request, Scope, Send, TooLarge
 from agentauth.gateway.snapshot import Resource, Tenant
-from agentauth.gateway.who import BadRequest, NoToken, Principal, TokenRefused, read_bearer, verify
+from agentauth.gateway.who import BadRequest, NoToken, Principal, TokenRefused, read_authorization, verify
 from agentauth.gateway.worker import Worker
 from agentauth.grants.arguments import BadJSON
+from agentauth.oauth.errors import UseDPoPNonce
 from agentauth.policy.decision import Reason, refuse
 from audit.actions import Action
 from audit.record import ANONYMOUS, Actor, event_row
@@ -110,8 +112,14 @@ class Gateway:
             answer = problem(405, "Method not allowed", f"This answers {', '.join(methods)}.")
             answer.headers.append((b"allow", ", ".join(methods).encode()))
             return answer
+        who = None
         try:
-            who = verify(read_bearer(request.headers), tenant, resource.url)
+            token, request.is_dpop = read_authorization(request.headers)
+            who = verify(token, tenant, resource.url)
+            if who.jkt or request.is_dpop:
+                request.proof = require_possession(request, token, who)
+        except UseDPoPNonce as told:
+            return nonce_needed(tenant.slug, resource.slug, told.description)
         except NoToken:
             if not resource.published:
                 return _nothing_here()
@@ -119,7 +127,7 @@ class Gateway:
         except BadRequest as bad:
             return bad_request(tenant.slug, resource.slug, str(bad))
         except TokenRefused as refused:
-            return await self._refuse_stranger(request, tenant, resource, refused.reason)
+            return await self._refuse_token(request, tenant, resource, refused, who)
         try:
             segments, query = read_path(tail or b"/"), read_query(request.query)
             if resource.kind == "mcp" and (segments != [""] or query):
@@ -143,12 +151,23 @@ class Gateway:
                     return match.operation.facts.scope
         return " ".join(sorted(resource.scopes))
 
-    async def _refuse_stranger(self, request: Request, tenant: Tenant, resource: Resource, reason: Reason) -> Answer:
-        """A token that is not good here: on record, but not without end."""
+    async def _refuse_token(
+        self, request: Request, tenant: Tenant, resource: Resource, refused: TokenRefused, who: Principal | None
+    ) -> Answer:
+        """A token that is not good here: on record, but not without end. `who` is known where its proof is wrong."""
         assert self._worker is not None
-        call_id, decision = new_id(), refuse(reason)
+        call_id, decision = new_id(), refuse(refused.reason)
         scopes = " ".join(sorted(resource.scopes))
-        refusal = Refusal(tenant.slug, resource.slug, decision, call_id, scopes=scopes, protocol=resource.kind)
+        refusal = Refusal(
+            tenant.slug,
+            resource.slug,
+            decision,
+            call_id,
+            scopes=scopes,
+            protocol=resource.kind,
+            is_dpop=request.is_dpop,
+            detail=refused.detail,
+        )
         second = int(time.time())
         at, count = self._strangers.get(tenant.id, (second, 0))
         count = count + 1 if at == second else 1
@@ -157,14 +176,15 @@ class Gateway:
             row = event_row(
                 Action.CALL_REFUSED,
                 tenant_id=tenant.id,
-                actor=ANONYMOUS,
+                **_named(who),
                 resource_id=resource.id,
                 decision="refuse",
-                reasons=[reason.value],
+                reasons=[refused.reason.value],
                 status=refusal.status,
                 call_id=call_id,
                 ip=request.ip,
-                details={"protocol": resource.kind, "method": request.method},
+                details={"protocol": resource.kind, "method": request.method}
+                | ({"detail": refused.detail} if refused.detail else {}),
             )
             await self._worker.ledger.note(tenant.id, row)
         return refusal.as_rpc(None) if resource.kind == "mcp" else refusal.as_problem()
@@ -177,10 +197,7 @@ class Gateway:
         row = event_row(
             Action.CALL_REFUSED,
             tenant_id=tenant.id,
-            actor=Actor("agent", str(who.agent_id)),
-            agent_id=who.agent_id,
-            member_id=who.member_id,
-            grant_id=who.grant_id,
+            **_named(who),
             resource_id=resource.id,
             decision="refuse",
             reasons=[Reason.OPERATION_UNKNOWN.value],
@@ -214,6 +231,14 @@ class Gateway:
         return json_answer(200, describe(tenant, resource), headers)
 
 
+def _named(who: Principal | None) -> dict[str, Any]:
+    """Whose token it is, for the record."""
+    if who is None:
+        return {"actor": ANONYMOUS}
+    actor = Actor("agent", str(who.agent_id))
+    return {"actor": actor, "agent_id": who.agent_id, "member_id": who.member_id, "grant_id": who.grant_id}
+
+
 def _nothing_here() -> Answer:
     return problem(404, "Not found", "There is no such resource.")
 
@@ -228,7 +253,7 @@ def _check_origin(request: Request) -> Answer | None:
     cors = [
         (b"access-control-allow-origin", origin.encode("latin-1")),
         (b"vary", b"Origin"),
-        (b"access-control-expose-headers", b"WWW-Authenticate, Mcp-Session-Id, AgentAuth-Call"),
+        (b"access-control-expose-headers", b"WWW-Authenticate, Mcp-Session-Id, AgentAuth-Call, DPoP-Nonce"),
     ]
     if request.method == "OPTIONS" and one(request.headers, b"access-control-request-method"):
         allowed: list[Any] = [
@@ -236,7 +261,7 @@ def _check_origin(request: Request) -> Answer | None:
             (b"access-control-allow-methods", b"GET, POST, PUT, PATCH, DELETE"),
             (
                 b"access-control-allow-headers",
-                b"Authorization, Content-Type, Accept, Last-Event-ID, Mcp-Session-Id,"
+                b"Authorization, DPoP, Content-Type, Accept, Last-Event-ID, Mcp-Session-Id,"
                 b" MCP-Protocol-Version, Mcp-Method, Mcp-Name, Idempotency-Key",
             ),
             (b"access-control-max-age", b"600"),

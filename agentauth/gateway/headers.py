@@ -35,7 +35,7 @@ _NEVER_OUT = _HOP_BY_HOP | _names(
     "set-cookie set-cookie2 www-authenticate proxy-authentication-info authentication-info server date via alt-svc"
     " strict-transport-security content-security-policy content-security-policy-report-only x-content-type-options"
     " clear-site-data service-worker-allowed public-key-pins refresh report-to reporting-endpoints nel x-sendfile"
-    " location content-location sourcemap x-sourcemap x-frame-options origin-agent-cluster"
+    " dpop-nonce location content-location sourcemap x-sourcemap x-frame-options origin-agent-cluster"
 )
 _NEVER_OUT_PREFIXES = (
     "access-control-",

@@ -23,6 +23,7 @@ from agentauth.gateway.database import ENTER, LIMIT, Connection, connect
 from agentauth.gateway.who import Principal
 from agentauth.grants.approvals import LIFETIME as APPROVAL_LIFETIME
 from agentauth.grants.arguments import shown
+from agentauth.oauth.dpop import Proof
 from agentauth.policy.decision import Decision, Effect, Reason, refuse
 from agentauth.policy.evaluate import standing
 from agentauth.policy.facts import Facts
@@ -50,6 +51,13 @@ _REVOKED = (
     "SELECT kind, subject, max(greatest(at, coalesce(lifted_at, at))) FROM tenants_revocation "
     "WHERE tenant_id = %s AND kind IN ('tenant', 'member', 'agent', 'grant', 'token') AND subject = ANY(%s) "
     "GROUP BY kind, subject"
+)
+# RFC 9449 §11.1: each proof once, at whichever worker; in the order of their marks, so that two never wait in a circle
+_SPEND_PROOFS = (
+    "INSERT INTO oauth_spentonce AS spent (id, tenant_id, kind, value_hash, expires_at) "
+    "SELECT id, %s, 'dpop', mark, ends FROM unnest(%s::uuid[], %s::bytea[], %s::timestamptz[]) AS one (id, mark, ends) "
+    "WHERE NOT EXISTS (SELECT FROM oauth_spentonce WHERE tenant_id = %s AND kind = 'dpop' AND value_hash = mark) "
+    "ORDER BY mark ON CONFLICT DO NOTHING RETURNING spent.id"
 )
 _LOCK_GRANT = "SELECT 1 FROM grants_grant WHERE tenant_id = %s AND id = %s FOR NO KEY UPDATE"
 _COUNT_TODAY = (
@@ -93,6 +101,7 @@ class Intent:
     ip: str
     args_hash: str = ""
     arguments: Any = None
+    proof: Proof | None = None  # that its key is held, to be used up
     details: dict[str, Any] = field(default_factory=dict)
     answer: "asyncio.Future[Verdict] | None" = None
 
@@ -304,6 +313,7 @@ class _Transaction:
         self._by_tenant: dict[UUID, list[Intent]] = {}
         self._rows: dict[UUID, list[Row]] = {}
         self._verdicts: dict[UUID, Verdict] = {}
+        self._proven: set[UUID] = set()  # calls whose proof nobody had used before
         self.committing = False
         for intent in intents:
             self._by_tenant.setdefault(intent.tenant_id, []).append(intent)
@@ -318,6 +328,8 @@ class _Transaction:
             # In the order of their grants, so that two workers never wait for each other's locks
             for intent in sorted(intents, key=lambda one: one.principal.grant_id):
                 decision = _judge(intent, revoked[tenant_id])
+                if intent.proof is not None and intent.call_id not in self._proven:
+                    decision = refuse(Reason.PROOF_REPLAYED)
                 verdict = Verdict(decision)
                 if _must_count(intent, decision) or decision.asked:
                     if not entered:
@@ -337,13 +349,19 @@ class _Transaction:
         if not self._by_tenant:
             await self._db.execute("BEGIN")
             return {}
-        cursors = {}
+        cursors, spent = {}, []
         async with self._db.pipeline():
             await self._db.execute("BEGIN")
-            for tenant_id, intents in self._by_tenant.items():
+            for tenant_id, intents in sorted(self._by_tenant.items(), key=lambda one: one[0]):
                 subjects = list({subject for intent in intents for subject in intent.subjects()})
                 await self._db.execute(ENTER, [str(tenant_id)])
                 cursors[tenant_id] = await self._db.execute(_REVOKED, [tenant_id, subjects])
+                proofs = [(one.call_id, one.proof.mark, one.proof.expires) for one in intents if one.proof]
+                if proofs:
+                    columns = [list(column) for column in zip(*proofs, strict=True)]
+                    spent.append(await self._db.execute(_SPEND_PROOFS, [tenant_id, *columns, tenant_id]))
+            for cursor in spent:
+                self._proven |= {call_id for (call_id,) in await cursor.fetchall()}
             return {
                 tenant_id: {(kind, subject): until for kind, subject, until in await cursor.fetchall()}
                 for tenant_id, cursor in cursors.items()

@@ -172,6 +172,7 @@ class _Conversation:
             ip=self.request.ip,
             args_hash=args_hash,
             arguments=arguments,
+            proof=self.request.proof,
             details=details,
         )
 
@@ -191,6 +192,7 @@ class _Conversation:
                 resource_id=self.resource.id,
                 scopes=" ".join(sorted(self.resource.scopes)),
                 protocol="mcp",
+                is_dpop=self.request.is_dpop,
                 details=self._details(intent),
             )
             await self.request.answer(refusal.as_rpc(message.id))

@@ -4,6 +4,7 @@ from typing import Any
 
 from agentauth.gateway.snapshot import Resource, Tenant
 from agentauth.oauth.authorization_details import TYPES
+from agentauth.oauth.dpop import ALGORITHMS
 
 PREFIX = b"/.well-known/oauth-protected-resource/"
 
@@ -15,5 +16,7 @@ def describe(tenant: Tenant, resource: Resource) -> dict[str, Any]:
         "scopes_supported": sorted(resource.scopes),
         "bearer_methods_supported": ["header"],
         "resource_name": resource.name,
+        "dpop_signing_alg_values_supported": list(ALGORITHMS),
+        "dpop_bound_access_tokens_required": False,  # an agent says that of itself (RFC 9449 §5.2)
         "authorization_details_types_supported": list(TYPES),
     }

@@ -1,10 +1,12 @@
 """One request as ASGI hands it over, and the way back."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any
 
 from agentauth.gateway.answers import Answer, Headers
+from agentauth.oauth.dpop import Proof, fresh_nonce
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -29,10 +31,12 @@ class Request:
         "began_answer",
         "headers",
         "ip",
+        "is_dpop",
         "length",
         "may_end_early",
         "method",
         "more_headers",
+        "proof",
         "query",
         "raw_path",
         "read_all",
@@ -51,6 +55,8 @@ class Request:
         self.began_answer = False
         self.may_end_early = False  # the answer is a stream of events: its end is no lie at any time
         self.more_headers: Headers = []
+        self.is_dpop = False  # its token came under the scheme DPoP (RFC 9449 §7.1)
+        self.proof: Proof | None = None
         self._receive, self._send = receive, send
 
     def _content_length(self) -> int | None:
@@ -94,6 +100,9 @@ class Request:
 
     async def start(self, status: int, headers: Headers) -> None:
         self.began_answer = True
+        if self.is_dpop:  # RFC 9449 §8.2: the nonce for the next proof, which no cache may hand out
+            headers = [pair for pair in headers if pair[0] != b"cache-control"]
+            headers += [(b"cache-control", b"no-store"), (b"dpop-nonce", fresh_nonce(time.time()).encode())]
         await self._send({"type": "http.response.start", "status": status, "headers": headers + self.more_headers})
 
     async def write(self, piece: bytes, *, more: bool) -> None:

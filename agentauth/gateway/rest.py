@@ -71,6 +71,7 @@ async def serve(
         ip=request.ip,
         args_hash=args_hash,
         arguments=arguments,
+        proof=request.proof,
         details={"protocol": "rest", "method": request.method, "path": write_path(segments)[:400]},
     )
     if resource.routes.methods(segments) and match is None:
@@ -86,6 +87,7 @@ async def serve(
             agent_id=who.agent_id,
             approval_id=verdict.approval_id,
             resource_id=resource.id,
+            is_dpop=request.is_dpop,
             details=details_of(resource.url, intent.operation, arguments) if who.member_id and body is not None else (),
         )
         await request.answer(refusal.as_problem())

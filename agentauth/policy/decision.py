@@ -21,6 +21,10 @@ class Reason(StrEnum):
     TOKEN_EXPIRED = "token_expired"
     TOKEN_NOT_YET_VALID = "token_not_yet_valid"
     TOKEN_REVOKED = "token_revoked"
+    PROOF_MISSING = "proof_missing"
+    PROOF_INVALID = "proof_invalid"
+    PROOF_REPLAYED = "proof_replayed"
+    TOKEN_NOT_BOUND = "token_not_bound"
     TENANT_SUSPENDED = "tenant_suspended"
     AGENT_UNKNOWN = "agent_unknown"
     AGENT_NOT_ACTIVE = "agent_not_active"
@@ -70,6 +74,13 @@ _SAID: dict[Reason, tuple[str, str]] = {
     Reason.TOKEN_EXPIRED: ("The token has expired.", "Get a new one."),
     Reason.TOKEN_NOT_YET_VALID: ("The token is not valid yet.", "Set the clock of the machine that uses it."),
     Reason.TOKEN_REVOKED: ("The token was revoked.", "Get a new one, if the grant still stands."),
+    Reason.PROOF_MISSING: (
+        "The token is bound to a key, and no proof of that key came with it.",
+        "Send it as Authorization: DPoP with a proof in the DPoP header.",
+    ),
+    Reason.PROOF_INVALID: ("The proof is not good.", "Make a new proof for this very request."),
+    Reason.PROOF_REPLAYED: ("This proof was used before.", "Make a new proof for each request."),
+    Reason.TOKEN_NOT_BOUND: ("The token is bound to no key.", "Send it as Authorization: Bearer."),
     Reason.TENANT_SUSPENDED: ("This tenant is suspended.", "Ask the operator of this installation."),
     Reason.AGENT_UNKNOWN: ("This agent is not registered here.", "Ask an admin to register it."),
     Reason.AGENT_NOT_ACTIVE: ("This agent is still a draft.", "Ask an admin to activate it."),
