@@ -19,7 +19,9 @@ SELF_SERVICE_GRANTS = ("authorization_code", "refresh_token", _DEVICE, CIBA)
 _BEGINS = {"authorization_code", _DEVICE, CIBA}  # one of these a client needs
 SECRET_METHODS = ("client_secret_basic", "client_secret_post")
 METHODS = ("none", *SECRET_METHODS, "private_key_jwt")
+SIGNED_INTROSPECTION = ("ES256",)  # RFC 9701 §6
 _MOST_URIS = 30
+_NO_ENCRYPTION = ("introspection_encrypted_response_alg", "introspection_encrypted_response_enc")
 _ECHOED_TEXTS = ("client_uri", "logo_uri", "tos_uri", "policy_uri", "software_id", "software_version")
 _URLS = ("client_uri", "logo_uri", "tos_uri", "policy_uri")
 
@@ -43,13 +45,20 @@ class ClientMetadata:
 
 
 def read_registration(document: Mapping[str, Any]) -> ClientMetadata:
-    """RFC 7591 §3.1. Unknown members are ignored (§2); what is asked for and not possible is refused."""
+    """RFC 7591 §3.1. Unknown members are ignored (§2); what is asked for and not possible is refused.
+
+    A member that is null counts as left out (RFC 7592 §2.2).
+    """
+    document = {name: value for name, value in document.items() if value is not None}
     uris = [require_registrable(uri) for uri in _redirect_uris(document)]
     method = document.get("token_endpoint_auth_method", "client_secret_basic")  # the default of §2
     if method not in METHODS:
         raise InvalidClientMetadata("This token_endpoint_auth_method is not supported.")
     _check_application_type(document.get("application_type"), uris)
-    return _read(document, uris, method, strict=True)
+    _check_unused_keys(document, method)
+    found = _read(document, uris, method, strict=True)
+    found.echo.update(_signed_introspection(document, method))
+    return found
 
 
 def read_document(document: Mapping[str, Any]) -> ClientMetadata:
@@ -170,6 +179,24 @@ def _keys(document: Mapping[str, Any], method: str) -> tuple[dict[str, Any] | No
             raise InvalidClientMetadata("jwks_uri must be an https URL.")
         return None, uri
     return {"keys": public_keys(jwks)}, ""
+
+
+def _check_unused_keys(document: Mapping[str, Any], method: str) -> None:
+    """§2: keys that will not be used must be right all the same; they are not kept."""
+    if method != "private_key_jwt" and {"jwks", "jwks_uri"} & set(document):
+        _keys(document, "private_key_jwt")
+
+
+def _signed_introspection(document: Mapping[str, Any], method: str) -> dict[str, str]:
+    """RFC 9701 §6: signed yes, with the one algorithm that we have; encrypted no."""
+    if any(name in document for name in _NO_ENCRYPTION):
+        raise InvalidClientMetadata("Introspection answers are not encrypted here.")
+    alg = document.get("introspection_signed_response_alg")
+    if alg is None:
+        return {}
+    if alg not in SIGNED_INTROSPECTION or method == "none":
+        raise InvalidClientMetadata(f"introspection_signed_response_alg is {', '.join(SIGNED_INTROSPECTION)}.")
+    return {"introspection_signed_response_alg": alg}
 
 
 def public_keys(jwks: Any) -> list[dict[str, Any]]:

@@ -8,7 +8,9 @@ from agentauth.keys.addresses import issuer
 from agentauth.keys.signing import jwks as public_key_set
 from agentauth.oauth.authorization_details import TYPES
 from agentauth.oauth.client_assertion import ALGORITHMS
+from agentauth.oauth.client_metadata import SIGNED_INTROSPECTION
 from agentauth.oauth.door import open_document
+from agentauth.oauth.dpop import ALGORITHMS as PROOF_ALGORITHMS
 from agentauth.oauth.grants import GRANT_TYPES
 from agentauth.policy.conditions.sign_in import LEVELS
 from tenants.models import Tenant
@@ -45,6 +47,8 @@ def metadata(tenant: Tenant) -> Mapping[str, Any]:
         "revocation_endpoint_auth_signing_alg_values_supported": list(ALGORITHMS),
         "introspection_endpoint_auth_methods_supported": _CONFIDENTIAL,
         "introspection_endpoint_auth_signing_alg_values_supported": list(ALGORITHMS),
+        "introspection_signing_alg_values_supported": list(SIGNED_INTROSPECTION),
+        "dpop_signing_alg_values_supported": list(PROOF_ALGORITHMS),
         "authorization_response_iss_parameter_supported": True,
         "authorization_details_types_supported": list(TYPES),
         "acr_values_supported": list(LEVELS),

@@ -168,6 +168,13 @@ class InvalidToken(OAuthError):
     status = 401
 
 
+class AgentStopped(OAuthError):
+    """RFC 7592 §2.1: its token is right, and yet it may not."""
+
+    code = "access_denied"
+    status = 403
+
+
 class RegistrationClosed(OAuthError):
     """This tenant takes no registrations from outside: OAuth names no code, 403 says it."""
 

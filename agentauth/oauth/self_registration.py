@@ -1,18 +1,22 @@
 """Agents that nobody here registered: "seen, not approved", capped by the tenant's ceiling, in the admins' queue."""
 
+import secrets
 from typing import Any
 
 from django.db import IntegrityError, transaction
 from django.db.models import Max
 from django.utils.timezone import now
 
-from agentauth.agents.models import Agent
+from agentauth.agents.models import Agent, Credential
 from agentauth.oauth.client_metadata import ClientMetadata
 from agentauth.oauth.redirect_uris import shown_host
 from audit.actions import Action
-from audit.record import ANONYMOUS, record
-from tenants.models import Tenant
+from audit.record import ANONYMOUS, Actor, record
+from tenants.models import Tenant, secret_hash
 from tenants.rls import new_id
+
+_IDENTITY = "redirect addresses, keys or authentication"
+_WORDS = "what it says of itself"
 
 
 def admit(
@@ -64,8 +68,23 @@ def admit(
     return agent
 
 
-def renew(agent: Agent, metadata: ClientMetadata, **fields: Any) -> None:
-    """Take over what a client's document says now. If it became another client, its people are asked again."""
+def give_secret(agent: Agent) -> dict[str, Any]:
+    """A first secret, as the answer to a registration says it (RFC 7591 §3.2.1). In the tenant's transaction."""
+    # Unreserved characters only: some clients percent-encode them for Basic and some do not
+    secret = f"aas_{secrets.token_urlsafe(32)}"
+    Credential.objects.create(
+        tenant_id=agent.tenant_id,
+        agent=agent,
+        kind=Credential.Kind.SECRET,
+        secret_hash=secret_hash(secret),
+        hint=secret[-4:],
+    )
+    return {"client_secret": secret, "client_secret_expires_at": 0}  # REQUIRED with a secret
+
+
+def renew(agent: Agent, metadata: ClientMetadata, *, by: Actor = ANONYMOUS, **fields: Any) -> None:
+    """Take over what a client says of itself now, in its document or by RFC 7592. If it became another client, its
+    people are asked again."""
     before = agent.client_metadata.get("identity_changed_at")
     old = (
         sorted(agent.redirect_uris),
@@ -81,15 +100,15 @@ def renew(agent: Agent, metadata: ClientMetadata, **fields: Any) -> None:
     for name, value in fields.items():
         setattr(agent, name, value)
     agent.save(update_fields=list(fields))
-    if changed:
+    if changed or by is not ANONYMOUS:  # a document is read again and again, a client that comes has something to say
         record(
             Action.AGENT_CHANGED,
             tenant_id=agent.tenant_id,
-            actor=ANONYMOUS,
+            actor=by,
             agent_id=agent.id,
             subject_kind="agent",
             subject=str(agent.id),
-            details={"document": agent.client_id, "changed": "redirect addresses, keys or authentication"},
+            details={"document": agent.client_id} | ({"changed": _IDENTITY} if changed else {"changed": _WORDS}),
         )
         agent.announce()
 

@@ -5,6 +5,7 @@ from django.urls import URLPattern, URLResolver, path
 from agentauth.oauth import own_host  # noqa: F401  # what stands between < > below
 from agentauth.oauth.authorize import authorize
 from agentauth.oauth.backchannel_authentication import backchannel_authentication
+from agentauth.oauth.client_configuration import client_configuration
 from agentauth.oauth.consent import consent
 from agentauth.oauth.device import device
 from agentauth.oauth.device_authorization import device_authorization
@@ -34,6 +35,7 @@ def issuer_paths(issuer: str) -> Paths:
         path(f"{issuer}device/", device, name="oauth_device"),  # RFC 8628 §3.3
         path(f"{issuer}oauth/token", token),  # OAuth 2.1 §3.2
         path(f"{issuer}oauth/register", register),  # RFC 7591
+        path(f"{issuer}oauth/register/<str:client_id>", client_configuration),  # RFC 7592
         path(f"{issuer}oauth/revoke", revoke),  # RFC 7009
         path(f"{issuer}oauth/introspect", introspect),  # RFC 7662
         path(f"{issuer}oauth/userinfo", userinfo),  # OpenID Connect Core §5.3

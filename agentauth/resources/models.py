@@ -5,6 +5,7 @@ from django.db import models, transaction
 from django.utils.timezone import now
 
 from agentauth.agents.models import Agent, WrongState, actor_of
+from agentauth.keys.sealed import SealedField
 from audit.actions import Action
 from audit.record import record
 from tenants.models import Member
@@ -61,7 +62,7 @@ class Resource(TenantOwned):
     upstream_url = models.CharField(max_length=500)  # base address; no trailing slash for rest, the endpoint for mcp
     upstream_auth = models.CharField(max_length=10, choices=UpstreamAuth.choices, default=UpstreamAuth.NONE)
     upstream_header = models.CharField(max_length=60, blank=True, default="")  # header name, or the user name for basic
-    sealed_credential = models.BinaryField(null=True)  # keys.ring, purpose "upstream"
+    sealed_credential = SealedField(purpose="upstream", null=True)
     sends_assertion = models.BooleanField(default=True)
     document = models.TextField(blank=True, default="")  # the OpenAPI document as given
     source = models.CharField(max_length=500, blank=True, default="")  # where it came from: a URL, "pasted", "uploaded"
