@@ -15,6 +15,7 @@ from rest_framework.response import Response
 
 from agentauth.agents.models import WrongState
 from agentauth.grants.granting import NotGrantable
+from agentauth.keys.ring import RingError
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,8 @@ KINDS = {
             "Get a new token whose resource is this tenant's management address. If that fails too, the agent, the "
             "grant or the person's membership has ended.",
         ),
+        Kind("use-nonce", 401, "Use the nonce", "Send it again with a proof that holds the nonce in DPoP-Nonce."),
+        Kind("invalid-proof", 401, "The proof of the key is not good", "Make a new DPoP proof for this very request."),
         Kind(
             "insufficient-scope",
             403,
@@ -81,6 +84,7 @@ class Problem(exceptions.APIException):
         self.status_code = self.kind.status
         self.headers = headers or {}
         self.more = more
+        self.whose: Any = None  # the caller of a good token, where only its proof is wrong
         self.reason = code.replace("-", "_")  # for the record; who decides something says it in policy's words
         super().__init__(detail, code)
 
@@ -158,6 +162,9 @@ def _as_problem(exc: Exception) -> Problem | None:
         case OperationalError() | InterfaceError():
             log.error("the database does not answer", exc_info=exc)
             return Problem("unavailable", "The database does not answer. Nothing was changed.")
+        case RingError():
+            log.error("%s", exc)
+            return Problem("unavailable", "Secrets cannot be sealed or opened now. Nothing was changed.")
         case Http404():
             return not_found()
         case PermissionDenied():

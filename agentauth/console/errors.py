@@ -10,6 +10,8 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.template.loader import render_to_string
 
+from agentauth.keys.ring import RingError
+
 logger = logging.getLogger(__name__)
 
 _FOR_PROGRAMS = re.compile(r"/\.well-known/|/oauth/(?!(?:authorize|consent|device)\b)")
@@ -22,10 +24,14 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
 def broken(request: HttpRequest) -> HttpResponse:
     """A 500 with a number that stands in the log too. No database, no session: they may be what broke.
 
-    Without the database it is a 503: nothing was changed, and trying again is right.
+    Without the database, or the key ring that a page needs, it is a 503: nothing was changed.
     """
-    if isinstance(sys.exc_info()[1], OperationalError | InterfaceError):
+    cause = sys.exc_info()[1]
+    if isinstance(cause, OperationalError | InterfaceError):
         return _unavailable(request)
+    if isinstance(cause, RingError):
+        logger.error("at %s %s: %s", request.method, request.path, cause)
+        return HttpResponse(render_to_string("500.html", {"no_ring": True}), status=503)
     number = f"e-{secrets.token_hex(4)}"
     logger.error("%s is the failure above, at %s %s", number, request.method, request.path)
     return HttpResponse(render_to_string("500.html", {"number": number}), status=500)

@@ -32,6 +32,8 @@ ACTS: dict[str, tuple[str, str, str]] = {
     Action.MEMBER_DISCLOSED: ("told", "{agent}", "who they are"),
     Action.KEY_CREATED: ("made a", "signing key", ""),
     Action.KEY_RETIRED: ("retired a", "signing key", ""),
+    Action.KEY_DISTRUSTED: ("withdrew a", "signing key", "and every token of it"),
+    Action.RING_ROTATED: ("sealed", "what is kept secret", "anew"),
     Action.AGENT_REGISTERED: ("registered", "{agent}", ""),
     Action.AGENT_SELF_REGISTERED: ("introduced itself", "", ""),
     Action.AGENT_CHANGED: ("changed", "{agent}", ""),

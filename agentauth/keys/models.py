@@ -3,15 +3,17 @@
 from django.db import models
 from django.utils.timezone import now
 
+from agentauth.keys.sealed import SealedField
 from tenants.rls import TenantOwned
 
 
 class SigningKey(TenantOwned):
-    """`kid` is the JWK thumbprint (RFC 7638). Published until `unpublish_at`, signs while it is the newest active."""
+    """`kid` is the JWK thumbprint (RFC 7638). Published until `unpublish_at`; of those not retired, the
+    newest whose `signs_from` has come signs."""
 
     kid = models.CharField(max_length=64)
     public_jwk = models.JSONField()
-    sealed_private = models.BinaryField()
+    sealed_private = SealedField(purpose="signing")  # empty once it signs no more
     created_at = models.DateTimeField(default=now)
     signs_from = models.DateTimeField(default=now)
     retired_at = models.DateTimeField(null=True, blank=True)  # signs no more

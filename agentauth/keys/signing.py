@@ -7,7 +7,7 @@ import hashlib
 import time
 from base64 import urlsafe_b64encode
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -15,7 +15,6 @@ import orjson
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
-from django.db import transaction
 from django.db.models import Q
 from django.utils.timezone import now
 
@@ -27,8 +26,7 @@ from tenants.notice import announce
 from tenants.rls import new_id
 
 PURPOSE = "signing"
-OVERLAP = timedelta(hours=24)  # a retired key still verifies this long: longer than any token lives
-_FRESH = 5.0  # seconds
+_FRESH = 1.0  # seconds
 _ES256 = ec.ECDSA(hashes.SHA256())
 
 
@@ -45,34 +43,32 @@ class Signer:
 _signers: dict[UUID, tuple[float, Signer]] = {}
 
 
-def create_key(tenant_id: UUID, *, by: Actor) -> SigningKey:
-    """A new key that signs from now on; older ones go on verifying. In the tenant's transaction."""
+def create_key(tenant_id: UUID, *, by: Actor, signs_from: datetime | None = None) -> SigningKey:
+    """A new key, published at once; it signs from now on, or from `signs_from`. In the tenant's transaction."""
     private = ec.generate_private_key(ec.SECP256R1())
     public_jwk = _public_jwk(private.public_key())
     key = SigningKey(id=new_id(), tenant_id=tenant_id, kid=public_jwk["kid"], public_jwk=public_jwk)
+    key.signs_from = signs_from or key.created_at
     der = private.private_bytes(
         serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     key.sealed_private = ring.seal(der, tenant_id=tenant_id, row_id=key.id, purpose=PURPOSE)
     key.save(force_insert=True)
-    record(Action.KEY_CREATED, tenant_id=tenant_id, actor=by, subject_kind="key", subject=key.kid)
+    record(
+        Action.KEY_CREATED,
+        tenant_id=tenant_id,
+        actor=by,
+        subject_kind="key",
+        subject=key.kid,
+        details={"signs_from": key.signs_from.isoformat()},
+    )
     announce(tenant_id, "config", f"keys:{key.id}")
     return key
 
 
-def rotate(tenant_id: UUID, *, by: Actor) -> SigningKey:
-    """A new key, and the old ones sign no more but verify for `OVERLAP`. In the tenant's transaction."""
-    with transaction.atomic():
-        fresh = create_key(tenant_id, by=by)
-        at = now()
-        for old in SigningKey.objects.select_for_update().filter(tenant_id=tenant_id, retired_at=None):
-            if old.id == fresh.id:
-                continue
-            old.retired_at, old.unpublish_at = at, at + OVERLAP
-            old.save(update_fields=["retired_at", "unpublish_at"])
-            record(Action.KEY_RETIRED, tenant_id=tenant_id, actor=by, subject_kind="key", subject=old.kid)
-        _signers.pop(tenant_id, None)
-        return fresh
+def forget(tenant_id: UUID) -> None:
+    """Read the key that signs anew when next needed."""
+    _signers.pop(tenant_id, None)
 
 
 def signer(tenant_id: UUID) -> Signer:

@@ -11,6 +11,7 @@ from django.utils.timezone import now
 
 from agentauth.agents.models import Agent
 from agentauth.grants.models import Grant
+from agentauth.keys.sealed import SealedField
 from agentauth.resources.models import Resource
 from tenants.models import Member
 from tenants.rls import TenantForeignKey, TenantOwned
@@ -166,7 +167,7 @@ class BackchannelRequest(AnsweredElsewhere):
     binding_message = models.CharField(max_length=200, blank=True, default="")  # hostile text
     ping_url = models.CharField(max_length=500, blank=True, default="")  # empty: the client polls
     # `auth_req_id` and `client_notification_token`, sealed by the key ring; gone once the client has been told
-    sealed_ping_token = models.BinaryField(null=True)
+    sealed_ping_token = SealedField(purpose="oauth.ping", null=True)
     pinged_at = models.DateTimeField(null=True, blank=True)  # the last try
 
     class Meta:

@@ -3,6 +3,7 @@
 from django.db import transaction
 from django.utils.timezone import now
 
+from agentauth.keys import ring
 from agentauth.keys.addresses import management_url
 from agentauth.keys.signing import create_key
 from agentauth.resources.models import Resource, Risk, Scope
@@ -28,6 +29,8 @@ MANAGEMENT_SCOPES = {
 def found_tenant(*, slug: str, name: str, owner_email: str, owner_name: str, actor: Actor) -> tuple[Tenant, Member]:
     """A tenant that can issue tokens. Raises ValidationError on a bad or taken slug."""
     with transaction.atomic():
+        if not Tenant.objects.exists():
+            ring.make()  # the first of all; afterwards a ring that is not there was lost
         tenant, owner = open_tenant(slug=slug, name=name, owner_email=owner_email, owner_name=owner_name, actor=actor)
         create_key(tenant.id, by=actor)
         _register_management(tenant, actor)

@@ -3,7 +3,7 @@
 import jwt
 import pytest
 
-from agentauth.keys import ring, signing
+from agentauth.keys import ring, rotating, signing
 from agentauth.keys.models import SigningKey
 from audit.actions import Action
 from audit.record import Actor
@@ -36,7 +36,7 @@ def test_another_tenants_keys_are_others():
 def test_after_rotation_the_new_key_signs_and_the_old_one_still_verifies():
     house = acme()
     before = signing.sign(house.tenant.id, {"sub": "x"}, "at+jwt")
-    fresh = signing.rotate(house.tenant.id, by=CAST)
+    fresh = rotating.rotate(house.tenant.id, by=CAST)
     after = signing.sign(house.tenant.id, {"sub": "y"}, "at+jwt")
     assert jwt.get_unverified_header(after)["kid"] == fresh.kid
     assert verified(before, house.tenant.id) == {"sub": "x"}
