@@ -28,7 +28,7 @@ TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"  # RFC 8693
 JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"  # RFC 7523
 CIBA = "urn:openid:params:grant-type:ciba"  # OpenID Connect CIBA Core §4
 DELIVERY_MODES = ("poll", "ping")
-_ENDPOINT = re.compile(r"https://[^\s/?#@\\]+[!$-~]*\Z")
+_ENDPOINT = re.compile(r"https://[A-Za-z0-9._:\[\]-]+(?:[/?][!$-~]*)?\Z")
 _CONFIDENTIAL = (TOKEN_EXCHANGE, CIBA, JWT_BEARER)  # for clients that prove who they are
 GRANT_TYPES = {
     Agent.Kind.DELEGATED: ("authorization_code", "refresh_token", TOKEN_EXCHANGE, CIBA, JWT_BEARER),

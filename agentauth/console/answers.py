@@ -280,9 +280,14 @@ class Todo:
     anchor: str = ""
 
 
-def todos(tenant: Tenant, member: Member, waiting: int) -> list[Todo]:
-    """What an admin should look at. `waiting` calls wait for this very member."""
+def todos(tenant: Tenant, member: Member, *, waiting: int, asking: int) -> list[Todo]:
+    """What an admin should look at. `waiting` calls wait for this very member, `asking` agents ask them for a badge."""
     found: list[Todo] = []
+    if asking:
+        words = "1 agent asks you for a badge." if asking == 1 else f"{asking} agents ask you for a badge."
+        found.append(
+            Todo("ask", words, "It may act for you once you say yes; it lapses if you do not.", "Answer", "inbox")
+        )
     if waiting:
         words = "1 call waits for you." if waiting == 1 else f"{waiting} calls wait for you."
         found.append(Todo("ask", words, "It goes on when you say yes, and lapses if you do not.", "Answer", "inbox"))

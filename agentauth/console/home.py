@@ -11,6 +11,7 @@ from django.views.decorators.http import require_GET
 from agentauth.console import answers
 from agentauth.console.frame import polled, waiting_for
 from agentauth.console.telling import tell
+from agentauth.oauth.backchannel_requests import open_for
 from tenants.access import AUDITORS, TenantRequest, tenant_page
 
 LOG = 9
@@ -56,8 +57,9 @@ def todos(request: TenantRequest) -> list[tuple[answers.Todo, str]]:
     """What needs someone, each with the address where it is done."""
     if not request.member.may_administer:
         return []
-    waiting = waiting_for(request.member).count()
-    return [(todo, _where(request, todo)) for todo in answers.todos(request.tenant, request.member, waiting)]
+    calls, badges = waiting_for(request.member).count(), open_for(request.member).count()
+    found = answers.todos(request.tenant, request.member, waiting=calls, asking=badges)
+    return [(todo, _where(request, todo)) for todo in found]
 
 
 def in_words(number: int) -> str:

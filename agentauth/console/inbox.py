@@ -1,7 +1,8 @@
-"""Inbox: single calls that wait for this person's yes, each with exactly what it would do."""
+"""Inbox: what waits for this person's yes: agents without a badge, and single calls with what each would do."""
 
 import json
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
@@ -16,6 +17,8 @@ from django.views.decorators.http import require_GET, require_POST
 from agentauth.agents.models import WrongState
 from agentauth.console.frame import waiting_for
 from agentauth.grants.models import Approval
+from agentauth.oauth.backchannel_requests import open_for
+from agentauth.oauth.models import BackchannelRequest
 from agentauth.resources.models import Operation
 from tenants.access import TenantRequest, tenant_page
 
@@ -51,14 +54,32 @@ class Question:
 
     @property
     def left_words(self) -> str:
-        minutes, seconds = divmod(self.seconds_left, 60)
-        return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+        return left_words(self.approval.expires_at)
+
+
+@dataclass(frozen=True, slots=True)
+class BadgeAsked:
+    """An agent that asks this person to let it act for them."""
+
+    row: BackchannelRequest
+
+    @property
+    def left_words(self) -> str:
+        return left_words(self.row.expires_at)
+
+
+def left_words(until: datetime) -> str:
+    minutes, seconds = divmod(max(int((until - now()).total_seconds()), 0), 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
 
 
 @require_GET
 @tenant_page
 def inbox(request: TenantRequest) -> HttpResponse:
     waiting = _with_names(waiting_for(request.member)).order_by("expires_at")
+    asking = open_for(request.member).select_related("agent__tenant", "resource").order_by("expires_at")
     answered = _mine(request).exclude(state=Approval.State.PENDING, expires_at__gt=now()).order_by("-id")
     before = request.GET.get("before", "")
     if before:
@@ -67,6 +88,7 @@ def inbox(request: TenantRequest) -> HttpResponse:
     older = "?" + urlencode({"before": str(shown[PAGE - 1].id)}) if len(shown) > PAGE else ""
     page = {
         "waiting": [] if before else questions(list(waiting)),
+        "asking": [] if before else [BadgeAsked(row) for row in asking],
         "answered": questions(shown[:PAGE]),
         "page": {"next": older, "previous": request.path if before else ""},
     }
