@@ -16,8 +16,9 @@ from agentauth.api.words import Answers
 from audit.actions import Action
 from audit.models import Event
 from audit.proof import proof_of
+from audit.query import QueryError
 from audit.record import record
-from audit.search import QueryError, search
+from audit.search import search
 from tenants.access import EVERYBODY
 from tenants.models import Tenant
 

@@ -19,9 +19,11 @@ from agentauth.grants.models import Grant
 from agentauth.resources.models import Resource
 from audit import search
 from audit.actions import Action
+from audit.conditions import condition
 from audit.identity import verifier
 from audit.models import Event, Leaf
 from audit.proof import Proof, intact, proof_of
+from audit.query import QueryError, Term, parse
 from audit.record import Actor, record
 from tenants.access import AUDITORS, TenantRequest, tenant_page
 from tenants.models import Member
@@ -102,7 +104,7 @@ def record_page(request: TenantRequest) -> HttpResponse:
     }
     try:
         page |= _found(request, query)
-    except search.QueryError as wrong:
+    except QueryError as wrong:
         page |= {"wrong": wrong, "rows": []}
         return render(request, "console/audit/search.html", page, status=422)
     return render(request, "console/audit/search.html", page)
@@ -115,7 +117,7 @@ def newest(request: TenantRequest) -> HttpResponse:
     query = " ".join(request.GET.get("q", "").split())
     try:
         found = search.search(request.tenant, _shown(query), limit=PAGE)
-    except search.QueryError:
+    except QueryError:
         return HttpResponse(status=204)
     seen = _fingerprint(found.events)
     if seen == request.GET.get("seen") or not request.member.may_administer:
@@ -156,7 +158,7 @@ def proof_file(request: TenantRequest, event_id: UUID) -> HttpResponse:
 
 def _found(request: TenantRequest, query: str) -> dict[str, Any]:
     before = request.GET.get("before", "")
-    terms = search.parse(query)
+    terms = parse(query)
     found = search.search(request.tenant, _shown(query), before=before or None, limit=PAGE)
     timed = any(term.key in ("since", "until", "created") for term in terms)
     opened = _opened(request, found.events, query)
@@ -184,8 +186,8 @@ def _found(request: TenantRequest, query: str) -> dict[str, Any]:
 def _search_for(request: TenantRequest, query: str) -> HttpResponse:
     """Somebody searched: it is on record who looked for what. The address then holds the whole query."""
     try:
-        search.condition(request.tenant.id, query)
-    except search.QueryError:
+        condition(request.tenant.id, query)
+    except QueryError:
         return HttpResponseRedirect(_address(request, q=query, typed=query))
     record(
         Action.RECORD_SEARCHED,
@@ -201,12 +203,12 @@ def _shown(query: str) -> str:
     """The query as it is run: ends of calls stay out unless they are asked for."""
     asks = any(
         term.key in ("outcome", "call") or (term.key == "action" and any("finish" in value for value in term.values))
-        for term in search.parse(query)
+        for term in parse(query)
     )
     return query if asks else f"{query} {ENDS}".strip()
 
 
-def _tokens(request: TenantRequest, query: str, terms: list[search.Term]) -> list[Token]:
+def _tokens(request: TenantRequest, query: str, terms: list[Term]) -> list[Token]:
     starts = [term.position for term in terms] + [len(query)]
     tokens = []
     for at, term in enumerate(terms):
@@ -217,7 +219,7 @@ def _tokens(request: TenantRequest, query: str, terms: list[search.Term]) -> lis
     return tokens
 
 
-def _with_span(query: str, terms: list[search.Term], span: str) -> str:
+def _with_span(query: str, terms: list[Term], span: str) -> str:
     starts = [term.position for term in terms] + [len(query)]
     kept = [
         query[starts[at] : starts[at + 1]].strip()

@@ -8,12 +8,14 @@ from django.db import transaction
 from django.utils.timezone import now
 
 from audit.actions import Action
+from audit.conditions import condition
 from audit.export.bundle import folder_of
 from audit.export.running import in_period
 from audit.export.tasks import enqueue
 from audit.models import Export
+from audit.query import QueryError
 from audit.record import Actor, record
-from audit.search import QueryError, condition, count_where
+from audit.search import count_where
 
 if TYPE_CHECKING:
     from tenants.models import Member, Tenant

@@ -22,11 +22,13 @@ from django.utils.timezone import now
 
 from audit.actions import Action
 from audit.checkpoint import NoLogKey, NoteError
+from audit.conditions import Condition, condition
 from audit.export.bundle import Contents, folder_of, pack, remove
 from audit.identity import origin, signing_key
 from audit.models import Checkpoint, Export
+from audit.query import QueryError
 from audit.record import Actor, record
-from audit.search import Condition, QueryError, condition, count_where
+from audit.search import count_where
 from audit.verify import COLUMNS, FORMAT, csv_row
 from tenants.rls import in_tenant, new_id
 
