@@ -13,6 +13,8 @@ from uuid import UUID
 import jwt
 import orjson
 from django.conf import settings
+from django.http import HttpRequest
+from django.utils.encoding import escape_uri_path
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
@@ -23,7 +25,9 @@ from agentauth.grants.approvals import spend
 from agentauth.grants.models import Grant, Permission
 from agentauth.keys.addresses import issuer, management_url, pages_url
 from agentauth.keys.signing import public_keys
-from agentauth.oauth.own_token import agents_of, is_for_agent, is_void
+from agentauth.oauth import possession
+from agentauth.oauth.errors import InvalidDPoPProof, UseDPoPNonce
+from agentauth.oauth.own_token import BEYOND_ALL_TIME, agents_of, is_for_agent, is_void
 from agentauth.policy.decision import Reason
 from agentauth.resources.ceilings import may_ever
 from agentauth.resources.models import Resource
@@ -74,15 +78,19 @@ def caller_of(request: Request) -> Caller:
 
 
 class TenantBearer(BaseAuthentication):
-    """`Authorization: Bearer …`, exactly once, nowhere else. Behind the tenant's door (`door.py`)."""
+    """`Authorization: Bearer …`, or `DPoP …` with a proof (RFC 9449), exactly once. Behind the tenant's door."""
 
     def authenticate(self, request: Request) -> tuple[Caller, str]:
         tenant: Tenant = request._request.tenant  # type: ignore[attr-defined]  # put there by the door
         token = _bearer(request)
         if token is None:
-            raise challenge("no-token", "Send a bearer token of this tenant's issuer.", tenant)
+            problem = challenge("no-token", "Send a bearer token of this tenant's issuer.", tenant)
+            problem.headers["WWW-Authenticate"] += f", {possession.challenge()}"
+            raise problem
         claims = _verified(token, tenant)
-        return _caller(claims, tenant), token
+        caller = _caller(claims, tenant)
+        _require_holder(request._request, claims, token, caller)
+        return caller, token
 
     def authenticate_header(self, request: Request) -> str:
         return "Bearer"
@@ -172,6 +180,16 @@ def untrusted(reason: Reason, detail: str, tenant: Tenant) -> Problem:
     return problem
 
 
+def unproven(error: InvalidDPoPProof | UseDPoPNonce, caller: Caller) -> Problem:
+    """The token is good, its proof is not, or lacks our nonce (RFC 9449 §7.1, §9)."""
+    told = possession.challenge(error.code, error.description)
+    code = "invalid-proof" if isinstance(error, InvalidDPoPProof) else "use-nonce"
+    problem = Problem(code, error.description, headers={"WWW-Authenticate": told})
+    problem.reason = Reason.PROOF_REPLAYED if error.reason == "proof_replayed" else Reason.PROOF_INVALID
+    problem.whose = caller
+    return problem
+
+
 def metadata_url(tenant_slug: str) -> str:
     """RFC 9728 §3.1: the well-known part goes between the origin and the path of the resource."""
     path = management_url(tenant_slug).removeprefix(settings.KNOBS.base_url)
@@ -181,9 +199,27 @@ def metadata_url(tenant_slug: str) -> str:
 def _bearer(request: Request) -> str | None:
     header = request.headers.get("Authorization", "")
     scheme, _, token = header.partition(" ")
-    if scheme.lower() != "bearer" or not token.strip():
+    if scheme.lower() not in ("bearer", "dpop") or not token.strip():
         return None
     return token.strip()
+
+
+def _require_holder(request: HttpRequest, claims: dict[str, Any], token: str, caller: Caller) -> None:
+    """RFC 9449 §7: a bound token is nothing to its bearer alone."""
+    url = settings.KNOBS.base_url + escape_uri_path(request.path)
+    try:
+        possession.require_holder(caller.tenant, claims, token, request=request, url=url)
+    except possession.WrongScheme as wrong:
+        is_bound = wrong.reason == Reason.PROOF_MISSING
+        problem = untrusted(
+            wrong.reason, "it is bound to a key" if is_bound else "it is bound to no key", caller.tenant
+        )
+        if not is_bound:
+            problem.headers["WWW-Authenticate"] = possession.challenge("invalid_token", wrong.reason.words)
+        problem.whose = caller
+        raise problem from None
+    except (InvalidDPoPProof, UseDPoPNonce) as wrong:
+        raise unproven(wrong, caller) from None
 
 
 def _verified(token: str, tenant: Tenant) -> dict[str, Any]:
@@ -207,7 +243,9 @@ def _verified(token: str, tenant: Tenant) -> dict[str, Any]:
             audience=management_url(tenant.slug),
             options={"require": _REQUIRED, "strict_aud": True, "verify_iat": True},
         )
-    except (jwt.InvalidTokenError, AttributeError, TypeError, ValueError) as error:
+        if not all(0 < claims[name] < BEYOND_ALL_TIME for name in ("iat", "exp")):
+            raise jwt.InvalidTokenError("its times are none")
+    except (jwt.InvalidTokenError, AttributeError, TypeError, ValueError, OverflowError) as error:
         raise untrusted(*_in_words(error), tenant) from None
     return claims
 

@@ -14,6 +14,7 @@ from agentauth.api.authentication import Caller, NeedsYes, caller_of, operation_
 from agentauth.api.problems import Problem, not_found
 from agentauth.grants.approvals import ask
 from agentauth.keys.addresses import pages_url
+from agentauth.oauth.possession import nonce_header
 from audit.actions import Action
 from audit.record import ANONYMOUS, Actor, record
 from tenants.access import ADMINS, AUDITORS, find_tenant
@@ -69,6 +70,8 @@ class TenantView(APIView):
                 self._ask(tenant, answer)
         answer["AgentAuth-Call"] = str(call)
         answer["Cache-Control"] = "no-store"
+        for name, value in nonce_header(request).items():
+            answer[name] = value
         return answer
 
     def _outside(self, request: HttpRequest, why: Exception) -> HttpResponseBase:
@@ -83,7 +86,8 @@ class TenantView(APIView):
     # On record: as an agent's call through the gateway is, so that "what my agents did for me" misses nothing.
 
     def _who(self) -> dict[str, Any]:
-        caller = getattr(self.request, "_user", None)
+        why = getattr(self, "_refused_because", None)
+        caller = why.whose if isinstance(why, Problem) and why.whose else getattr(self.request, "_user", None)
         if not isinstance(caller, Caller):
             return {"actor": ANONYMOUS}
         return {
@@ -133,7 +137,10 @@ class TenantView(APIView):
             answer.data |= {"approval": str(question.id), "ask_at": f"{pages_url(tenant.slug)}/my/inbox/{question.id}/"}
 
     def _says_who(self) -> bool:
-        """A request without any token is nobody's: not worth a line. One with a bad token is."""
+        """A request without any token is nobody's: not worth a line. One with a bad token is; a nonce told is not."""
+        why = getattr(self, "_refused_because", None)
+        if isinstance(why, Problem) and why.kind.code == "use-nonce":
+            return False
         return bool(self.request._request.headers.get("Authorization"))
 
     def _record_refusal(self, call: UUID, tenant: Tenant, answer: HttpResponseBase) -> None:

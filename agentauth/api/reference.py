@@ -16,6 +16,7 @@ from rest_framework.views import APIView
 
 from agentauth.api.problems import KINDS, not_found
 from agentauth.keys.addresses import issuer, management_url
+from agentauth.oauth.dpop import ALGORITHMS
 from agentauth.resources.founding import MANAGEMENT_SCOPES
 from tenants.access import find_tenant
 
@@ -80,5 +81,7 @@ def metadata(request: HttpRequest, tenant: str) -> HttpResponse:
         "authorization_servers": [issuer(here)],
         "scopes_supported": list(MANAGEMENT_SCOPES),
         "bearer_methods_supported": ["header"],
+        "dpop_signing_alg_values_supported": list(ALGORITHMS),
+        "dpop_bound_access_tokens_required": False,
     }
     return JsonResponse(body, headers={"Access-Control-Allow-Origin": "*", "Cache-Control": "max-age=300"})

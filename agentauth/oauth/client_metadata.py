@@ -98,6 +98,8 @@ def _read(document: Mapping[str, Any], uris: list[str], method: str, *, strict: 
             echo[field] = _text(document, field)
     if "contacts" in document:
         echo["contacts"] = _texts(document, "contacts", [])
+    if "dpop_bound_access_tokens" in document:  # RFC 9449 §5.2
+        echo["dpop_bound_access_tokens"] = _flag(document, "dpop_bound_access_tokens")
     if jwks:
         echo["jwks"] = jwks
     if jwks_uri:
@@ -242,6 +244,13 @@ def _text(document: Mapping[str, Any], name: str) -> str:
         raise InvalidClientMetadata(f"{name} must be text of at most 500 characters.")
     if name in _URLS and not value.startswith(("https://", "http://")):
         raise InvalidClientMetadata(f"{name} must be a web address.")
+    return value
+
+
+def _flag(document: Mapping[str, Any], name: str) -> bool:
+    value = document[name]
+    if not isinstance(value, bool):
+        raise InvalidClientMetadata(f"{name} is true or false.")
     return value
 
 

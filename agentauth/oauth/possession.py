@@ -1,15 +1,20 @@
-"""Which key a request to the authorization server proves to hold (RFC 9449 §5, §10.1): what it gets is bound to it."""
+"""Which key a request to this server proves to hold (RFC 9449): what a client gets is bound to it, and asks for it."""
 
 import time
 from dataclasses import dataclass
+from typing import Any
+
+from django.http import HttpRequest
 
 from agentauth.agents.models import Agent
 from agentauth.keys.addresses import issuer
 from agentauth.oauth.door import Call
-from agentauth.oauth.dpop import Proof, read_proof
+from agentauth.oauth.dpop import ALGORITHMS, Proof, fresh_nonce, read_proof
 from agentauth.oauth.errors import InvalidDPoPProof
 from agentauth.oauth.high_assurance import require_strong_proof
 from agentauth.oauth.spent import spend_once
+from agentauth.policy.decision import Reason
+from tenants.models import Tenant
 from tenants.rls import in_tenant
 
 
@@ -48,3 +53,47 @@ def prove_possession(call: Call, client: Agent, shown: Shown, *, needed: bool = 
         if not spend_once(call.tenant.id, "dpop", shown.proof.mark, shown.proof.expires):
             raise InvalidDPoPProof("This proof was used before.", reason="proof_replayed")
     call.jkt = shown.proof.jkt
+
+
+class WrongScheme(Exception):
+    """A bound token came as a bearer token, or one that is bound to nothing came with a proof (§7.2)."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason.words)
+        self.reason = reason
+
+
+def require_holder(tenant: Tenant, claims: dict[str, Any], token: str, *, request: HttpRequest, url: str) -> None:
+    """That who sends us a good access token of ours holds the key which it is bound to (§7.1).
+
+    In the tenant's transaction; uses up the proof. Raises WrongScheme, InvalidDPoPProof, UseDPoPNonce.
+    """
+    bound_to = (claims.get("cnf") or {}).get("jkt")
+    if uses_dpop(request) != ("cnf" in claims):
+        raise WrongScheme(Reason.PROOF_MISSING if bound_to else Reason.TOKEN_NOT_BOUND)
+    if "cnf" not in claims:
+        return
+    shown = request.headers.get("DPoP", "")
+    proof = read_proof(shown, method=str(request.method), url=url, now=time.time(), token=token)
+    if proof.jkt != bound_to:
+        raise InvalidDPoPProof("The proof is by another key than the token is bound to.", reason="proof_key")
+    if not spend_once(tenant.id, "dpop", proof.mark, proof.expires):
+        raise InvalidDPoPProof("This proof was used before.", reason="proof_replayed")
+
+
+def uses_dpop(request: HttpRequest) -> bool:
+    """Did its token come under the scheme DPoP (§7.1)?"""
+    return request.headers.get("Authorization", "").partition(" ")[0].lower() == "dpop"
+
+
+def nonce_header(request: HttpRequest) -> dict[str, str]:
+    """The nonce for the next proof, with every answer to a proof (§8.2)."""
+    return {"DPoP-Nonce": fresh_nonce(time.time())} if "DPoP" in request.headers else {}
+
+
+def challenge(error: str = "", description: str = "") -> str:
+    """What WWW-Authenticate says of this scheme (§7.1). `description` is plain ASCII without quotes."""
+    parts = [f'algs="{" ".join(ALGORITHMS)}"']
+    parts += [f'error="{error}"'] if error else []
+    parts += [f'error_description="{description}"'] if description else []
+    return "DPoP " + ", ".join(parts)

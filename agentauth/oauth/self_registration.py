@@ -119,5 +119,6 @@ def metadata_fields(metadata: ClientMetadata) -> dict[str, Any]:
         "grant_types": metadata.grant_types,
         "token_endpoint_auth_method": metadata.auth_method,
         "jwks_uri": metadata.jwks_uri,
+        "dpop_bound_access_tokens": metadata.echo.get("dpop_bound_access_tokens", False),
         "client_metadata": metadata.echo,
     }

@@ -1,5 +1,6 @@
 """UserInfo endpoint (OpenID Connect Core §5.3): who signed in, for the access token that came with that sign-in."""
 
+from dataclasses import replace
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
@@ -7,8 +8,10 @@ from django.views.decorators.csrf import csrf_exempt
 
 from agentauth.keys.addresses import issuer
 from agentauth.oauth.door import PREFLIGHT, Answer, respond
+from agentauth.oauth.errors import InvalidDPoPProof, UseDPoPNonce
 from agentauth.oauth.models import AuthorizationCode, BackchannelRequest, DeviceRequest
 from agentauth.oauth.own_token import read_own_token
+from agentauth.oauth.possession import WrongScheme, challenge, nonce_header, require_holder, uses_dpop
 from tenants.access import find_tenant
 from tenants.models import Member, Tenant
 from tenants.rls import in_tenant
@@ -24,15 +27,27 @@ def userinfo(request: HttpRequest, tenant: str) -> HttpResponse:
         return HttpResponse(status=204, headers=PREFLIGHT)
     if request.method not in ("GET", "HEAD", "POST"):
         return respond(Answer({"error": "invalid_request"}, 405, {"Allow": "GET, HEAD, POST, OPTIONS"}), cors=True)
+    answer = _answer(request, here)
+    return respond(replace(answer, headers={**answer.headers, **nonce_header(request)}), cors=True)
+
+
+def _answer(request: HttpRequest, here: Tenant) -> Answer:
     scheme, _, presented = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not presented:
-        return _challenge(here, 401, "")  # RFC 6750 §3.1: no error code where nothing was presented
-    with in_tenant(here.id):
-        claims = read_own_token(here, presented.strip()) if len(presented) <= 8192 else None
-        if claims is None:
-            return _challenge(here, 401, "invalid_token")
-        told = _told(here, claims)
-    return respond(Answer(told), cors=True) if told else _challenge(here, 403, "insufficient_scope")
+    if scheme.lower() not in ("bearer", "dpop") or not presented:
+        return _challenge(here, "")  # RFC 6750 §3.1: no error code where nothing was presented
+    presented, is_dpop = presented.strip(), uses_dpop(request)
+    try:
+        with in_tenant(here.id):
+            claims = read_own_token(here, presented) if len(presented) <= 8192 else None
+            if claims is None:
+                return _challenge(here, "invalid_token", is_dpop=is_dpop)
+            require_holder(here, claims, presented, request=request, url=f"{issuer(here)}/oauth/userinfo")
+            told = _told(here, claims)
+    except WrongScheme:
+        return _challenge(here, "invalid_token", is_dpop=is_dpop)
+    except (InvalidDPoPProof, UseDPoPNonce) as wrong:
+        return _challenge(here, wrong.code, is_dpop=True, description=wrong.description)
+    return Answer(told) if told else _challenge(here, "insufficient_scope", is_dpop=is_dpop)
 
 
 def _told(tenant: Tenant, claims: dict[str, Any]) -> dict[str, str]:
@@ -52,8 +67,12 @@ def _told(tenant: Tenant, claims: dict[str, Any]) -> dict[str, str]:
     return told
 
 
-def _challenge(tenant: Tenant, status: int, error: str) -> HttpResponse:
-    said = f'Bearer realm="{issuer(tenant)}"'
-    if error:
-        said += f', error="{error}"' + (', scope="openid"' if error == "insufficient_scope" else "")
-    return respond(Answer({"error": error} if error else None, status, {"WWW-Authenticate": said}), cors=True)
+def _challenge(tenant: Tenant, error: str, *, is_dpop: bool = False, description: str = "") -> Answer:
+    """In the scheme that was used (RFC 6750 §3, RFC 9449 §7.1)."""
+    if is_dpop:
+        said = challenge(error, description)
+    else:
+        said = f'Bearer realm="{issuer(tenant)}"' + (f', error="{error}"' if error else "")
+    status = 403 if error == "insufficient_scope" else 401
+    said += ', scope="openid"' if status == 403 else ""
+    return Answer({"error": error} if error else None, status, {"WWW-Authenticate": said})
