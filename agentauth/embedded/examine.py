@@ -42,6 +42,7 @@ def examine() -> Iterator[Finding]:
     if reachable.ok:
         yield _guarded("row-level security", row_level_security)
         yield _guarded("tables", migrations)
+        yield _guarded("key ring", key_ring)
         yield _guarded("clock", clock)
         yield _guarded("record", record_in_order)
     yield broker()
@@ -128,6 +129,30 @@ def migrations() -> Finding:
     missing = len(executor.migration_plan(executor.loader.graph.leaf_nodes()))
     text = f"{missing} migrations are missing" if missing else "up to date"
     return Finding("tables", not missing, text, "manage.py migrate --database owner")
+
+
+def key_ring() -> Finding:
+    """Without the keys that sealed them, signing keys and upstream credentials are worth nothing."""
+    from agentauth.keys import resealing, ring
+    from tenants.models import Tenant
+
+    remedy = f"put {ring.path()} back from your backup of AGENTAUTH_HOME; docs/operator.md, “The key ring”"
+    if not Tenant.objects.exists():
+        return Finding("key ring", True, "made with the first organisation")
+    try:
+        known = [entry["id"] for entry in ring.entries()]
+    except ring.RingError as lost:
+        return Finding("key ring", False, f"{lost}: no token can be issued", remedy)
+    used = resealing.in_use()
+    missing = {one: count for one, count in used.items() if one not in known}
+    former = sum(count for one, count in used.items() if one in known[1:])
+    if missing:
+        named = ", ".join(f"{one} ({count} secrets)" for one, count in sorted(missing.items()))
+        return Finding("key ring", False, f"these keys are not on it: {named}", remedy)
+    text = f"{len(known)} on it, {used.total()} secrets sealed"
+    if former:
+        return Finding("key ring", False, f"{text}, {former} of them by a former key", "manage.py rotate-keys --reseal")
+    return Finding("key ring", True, text)
 
 
 def clock() -> Finding:

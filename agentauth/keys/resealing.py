@@ -11,6 +11,7 @@ from uuid import UUID
 
 from django.apps import apps
 from django.db import models
+from django.db.models.functions import Substr
 
 from agentauth.keys import ring
 from agentauth.keys.sealed import SealedField
@@ -75,8 +76,9 @@ def in_use() -> Counter[str]:
     for tenant in Tenant.objects.all():
         with in_tenant(tenant.id):
             for model, field in sealed_columns():
-                for value in _rows(tenant, model, field).values_list(field.name, flat=True).iterator():
-                    found[ring.sealed_by(value)] += 1
+                key_id = Substr(field.name, 1, 4, output_field=models.BinaryField())
+                rows = _rows(tenant, model, field).values_list(key_id).annotate(models.Count("pk"))
+                found.update({ring.sealed_by(sealed): count for sealed, count in rows})
     return found
 
 

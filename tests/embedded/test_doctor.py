@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from io import StringIO
+from pathlib import Path
 
 import pytest
 from django.core.management import call_command
-from django.db import connections
+from django.db import connections, transaction
 
 from agentauth.embedded import paths
 from agentauth.embedded.postgres import SUPERUSER
+from agentauth.keys import resealing, ring
+from tests import cast
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -75,3 +78,21 @@ def test_a_missing_migration_is_wrong() -> None:
             cursor.execute("INSERT INTO django_migrations (app, name, applied) VALUES (%s, %s, %s)", row)
     assert not finding["ok"]
     assert "migrate" in str(finding["remedy"])
+
+
+def test_the_key_ring_is_examined_and_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert _report()["key ring"]["ok"]
+    monkeypatch.setattr(ring, "path", lambda: tmp_path / "ring.json")
+    with transaction.atomic():
+        cast.acme()
+    finding = _report()["key ring"]
+    assert finding["ok"] and "1 secrets sealed" in str(finding["text"])
+    former = ring.entries()[0]["id"]
+    resealing.add_key()
+    finding = _report()["key ring"]
+    assert not finding["ok"] and finding["remedy"] == "manage.py rotate-keys --reseal"
+    ring.put([ring.new_entry()])
+    assert f"{former} (1 secrets)" in str(_report()["key ring"]["text"])
+    ring.path().unlink()
+    finding = _report()["key ring"]
+    assert "no token can be issued" in str(finding["text"]) and "backup" in str(finding["remedy"])
