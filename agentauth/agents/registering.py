@@ -112,6 +112,28 @@ def delivery(mode: Any, endpoint: Any) -> dict[str, str]:
     return {"backchannel_token_delivery_mode": "ping", "backchannel_client_notification_endpoint": endpoint}
 
 
+def is_pingable(agent: Agent) -> bool:
+    """May an admin say where it is pinged? A client that registered itself says so itself."""
+    return CIBA in agent.grant_types and agent.registration == Agent.Registration.ADMIN
+
+
+def set_ping(agent: Agent, url: str, *, by: Member) -> None:
+    """Where an agent that an admin registered is told that its person has answered; empty: it asks for it.
+
+    Raises ValidationError with the field's name.
+    """
+    if url == agent.ping_url:
+        return
+    if not is_pingable(agent):
+        raise ValidationError({"ping_url": "This is for registered agents that ask people by themselves."})
+    try:
+        told = delivery("ping", url) if url else {}
+    except ValidationError:
+        raise ValidationError({"ping_url": "Use an https address without a fragment."}) from None
+    kept = {name: value for name, value in agent.client_metadata.items() if not name.startswith("backchannel_")}
+    agent.change(by=by, client_metadata=kept | told)
+
+
 def add_secret(agent: Agent, *, by: Member, expires_at: datetime | None = None) -> tuple[Credential, str]:
     """A new secret and its text, which is shown once and never again. Unreserved characters only (RFC 3986 §2.3)."""
     secret = f"aas_{secrets.token_urlsafe(32)}"

@@ -10,7 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from agentauth.agents.models import RISKS, Agent, Credential, WrongState
-from agentauth.agents.registering import AUTH_METHODS, add_key, add_secret, register_agent
+from agentauth.agents.registering import AUTH_METHODS, add_key, add_secret, register_agent, set_ping
 from agentauth.api.door import TenantView
 from agentauth.api.paging import PageQuery, page
 from agentauth.api.problems import invalid, not_found
@@ -65,6 +65,7 @@ class AgentShape(Strict):
     last_seen_at = serializers.DateTimeField(allow_null=True)
     client_id = Text()
     redirect_uris = serializers.ListField(child=Text())
+    ping_url = Text(help_text="Where it is told that its person has answered (OpenID CIBA). Empty: it asks for it.")
     grant_types = serializers.ListField(child=Text())
     auth_method = Text(help_text="token_endpoint_auth_method of RFC 7591.")
     ceiling_risk = serializers.ChoiceField(RISKS)
@@ -98,6 +99,7 @@ class NewAgent(Strict):
     auth_method = serializers.ChoiceField(AUTH_METHODS, default="client_secret_basic")
     public_jwk = serializers.DictField(required=False, help_text="For private_key_jwt: the public key.")
     redirect_uris = serializers.ListField(child=Text(max_length=500), max_length=20, default=list)
+    ping_url = Text(max_length=500, allow_blank=True, default="", help_text="https; see OpenID CIBA, ping mode.")
     valid_until = serializers.DateTimeField(required=False, allow_null=True, default=None)
     ceiling = CeilingShape(many=True, default=list, help_text="Without one, nothing can be granted.")
 
@@ -112,6 +114,7 @@ class AgentChange(Strict):
     purpose = Text(max_length=200, allow_blank=True)
     owner = serializers.UUIDField()
     redirect_uris = serializers.ListField(child=Text(max_length=500), max_length=20)
+    ping_url = Text(max_length=500, allow_blank=True)
     valid_until = serializers.DateTimeField(allow_null=True)
     ceiling = CeilingShape(many=True)
 
@@ -209,6 +212,7 @@ class Agents(_Agents):
             valid_until=said["valid_until"],
             redirect_uris=_registrable(said["redirect_uris"]),
         )
+        set_ping(agent, said["ping_url"], by=by)
         set_ceiling(agent, _scopes(self.tenant, said["ceiling"]), by=by)
         secret = None
         if with_key:
@@ -244,7 +248,9 @@ class OneAgent(_Agents):
             said["owner"] = _owner(self.tenant, said["owner"])
         if "redirect_uris" in said:
             said["redirect_uris"] = _registrable(said["redirect_uris"])
+        ping_url = said.pop("ping_url", found.ping_url)
         found.change(by=by, **said)
+        set_ping(found, ping_url, by=by)
         if ceiling is not None:
             set_ceiling(found, _scopes(self.tenant, ceiling), by=by)
         return Response(show_whole(found))
@@ -369,6 +375,7 @@ def show(agent: Agent) -> dict[str, Any]:
         "last_seen_at": agent.last_seen_at,
         "client_id": agent.client_id,
         "redirect_uris": agent.redirect_uris,
+        "ping_url": agent.ping_url,
         "grant_types": agent.grant_types,
         "auth_method": agent.token_endpoint_auth_method,
         "ceiling_risk": agent.ceiling_risk,

@@ -80,6 +80,13 @@ class AgentForm(forms.Form):
         help_text="One a line. Where people return to after they said yes: https, or http on 127.0.0.1 for programs.",
         widget=forms.Textarea(attrs={"rows": 2, "spellcheck": "false", "class": "mono"}),
     )
+    ping_url = forms.CharField(
+        label="Ping address",
+        required=False,
+        max_length=500,
+        help_text="Where it is told that its person has answered in their inbox: https. Empty: it asks for itself.",
+        widget=forms.TextInput(attrs={"spellcheck": "false", "class": "mono", "autocomplete": "off"}),
+    )
     valid_until = forms.DateField(
         label="Ends on",
         required=False,

@@ -14,7 +14,7 @@ from django.utils.timezone import now
 from django.views.decorators.http import require_http_methods
 
 from agentauth.agents.models import Agent
-from agentauth.agents.registering import add_key, add_secret, register_agent
+from agentauth.agents.registering import add_key, add_secret, is_pingable, register_agent, set_ping
 from agentauth.console.agent_form import AgentForm, RegisterForm
 from agentauth.console.agents import require_agent, to_agent
 from agentauth.console.credentials import show_once
@@ -109,13 +109,18 @@ def agent_edit(request: TenantRequest, agent_id: UUID) -> HttpResponse:
     initial = _as_is(agent)
     if request.method == "GET":
         form = AgentForm(request.tenant, request.member, initial=initial)
-        return render(request, "console/agents/edit.html", {"form": form, "agent": agent})
+        return _edit_page(request, agent, form)
     form = AgentForm(request.tenant, request.member, request.POST, initial=initial)
     form.fields["purpose"].required = agent.registration == Agent.Registration.ADMIN
     if form.is_valid() and _change(request, agent, form):
         messages.success(request, f"{agent.name}’s badge is changed. What it may reach counts from its next call on.")
         return to_agent(request, agent)
-    return render(request, "console/agents/edit.html", {"form": form, "agent": agent}, status=422)
+    return _edit_page(request, agent, form)
+
+
+def _edit_page(request: TenantRequest, agent: Agent, form: AgentForm) -> HttpResponse:
+    page = {"form": form, "agent": agent, "pingable": is_pingable(agent)}
+    return render(request, "console/agents/edit.html", page, status=422 if form.errors else 200)
 
 
 def _as_is(agent: Agent) -> dict[str, Any]:
@@ -126,6 +131,7 @@ def _as_is(agent: Agent) -> dict[str, Any]:
         "owner": agent.owner,
         "scopes": list(agent.ceiling.values_list("scope_id", flat=True)),
         "redirect_uris": "\n".join(agent.redirect_uris),
+        "ping_url": agent.ping_url,
         "valid_until": agent.valid_until.date() if agent.valid_until else None,
     }
 
@@ -135,6 +141,12 @@ def _change(request: TenantRequest, agent: Agent, form: AgentForm) -> bool:
     ends = said["valid_until"]
     if ends is not None and ends != agent.valid_until and not now() < ends <= now() + timedelta(days=367):
         form.add_error("valid_until", "Choose a day after today and within 366 days.")
+        return False
+    try:
+        if is_pingable(agent):
+            set_ping(agent, said["ping_url"], by=request.member)
+    except ValidationError as wrong:
+        put_errors(form, wrong)
         return False
     fields = {name: said[name] for name in ("name", "purpose", "owner", "redirect_uris")}
     if not (ends and agent.valid_until and ends.date() == agent.valid_until.date()):

@@ -65,6 +65,8 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "an owner who is nobody": ({"owner": "0192f3a0-0000-7000-8000-000000000000"}, "owner"),
     "an end in the past": ({"valid_until": "2020-01-01T00:00:00Z"}, "valid_until"),
     "a redirect to plain http": ({"redirect_uris": ["http://evil.example/cb"]}, "redirect_uris.0"),
+    "a ping to plain http": ({"ping_url": "http://assistant.example/ping"}, "ping_url"),
+    "a ping to who asks nobody": ({"kind": "autonomous", "ping_url": "https://assistant.example/ping"}, "ping_url"),
     "an unknown resource": ({"ceiling": [{"resource": "nope", "scopes": ["x"]}]}, "ceiling.0.resource"),
     "an unknown scope": ({"ceiling": [{"resource": "office", "scopes": ["x"]}]}, "ceiling.0.scopes"),
     "a key without a key": ({"auth_method": "private_key_jwt"}, "public_jwk"),
@@ -102,6 +104,15 @@ def test_other_media_types_and_oversized_bodies_are_refused(acme, settings):
     refused(api.client.post(f"{api.root}/agents", {"name": "x"}), "media-type", 415)
     settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 1000
     refused(api.post("/agents", NEW | {"purpose": "x" * 2000}), "too-large", 413)
+
+
+def test_where_an_agent_is_pinged_is_set_and_taken_away(acme):
+    api = robot(acme)
+    made = api.post("/agents", NEW | {"ping_url": "https://assistant.example/ping"}).json()["agent"]
+    assert made["ping_url"] == "https://assistant.example/ping"
+    assert "urn:openid:params:grant-type:ciba" in made["grant_types"]
+    assert api.patch(f"/agents/{made['id']}", {"purpose": "Tea"}).json()["ping_url"] == made["ping_url"]
+    assert api.patch(f"/agents/{made['id']}", {"ping_url": ""}).json()["ping_url"] == ""
 
 
 def test_changing_an_agent_changes_what_is_named_only(acme):

@@ -119,6 +119,26 @@ def test_a_changed_ceiling_counts_and_is_on_record():
     assert len(acme.events("agent.changed")) >= 2
 
 
+def test_an_admin_says_where_an_agent_is_pinged():
+    acme = cast.acme()
+    agent = cast.assistant(acme)
+    browser = cast.signed_in(acme.owner)
+    form = filled(acme, name="Matt's assistant", owner=str(acme.owner.id))
+    page = f"/t/acme/agents/{agent.id}/edit/"
+    wrong = browser.post(page, form | {"ping_url": "http://assistant.example/ping"})
+    assert wrong.status_code == 422 and b"Use an https address" in wrong.content
+    agent.refresh_from_db()
+    assert agent.ping_url == "" and agent.purpose != "Compares offers"  # nothing of it was changed
+    assert browser.post(page, form | {"ping_url": "https://assistant.example/ping"}).status_code == 303
+    agent.refresh_from_db()
+    assert agent.ping_url == "https://assistant.example/ping"
+    assert b'value="https://assistant.example/ping"' in browser.get(page).content
+    assert any("assistant.example/ping" in str(event.details) for event in acme.events("agent.changed"))
+    assert browser.post(page, form).status_code == 303
+    agent.refresh_from_db()
+    assert agent.ping_url == ""
+
+
 def test_a_third_credential_is_refused_and_a_retired_one_makes_room():
     acme = cast.acme()
     agent = cast.assistant(acme)
