@@ -31,7 +31,7 @@ export async function converse(acts) {
       say({ answer: (await acts[act](wanted)) ?? null });
     } catch (problem) {
       const { name, code, error, message, status } = problem;
-      say({ problem: { name, code: code ?? error ?? null, message, status: status ?? null } });
+      say({ problem: { name, code: error ?? code ?? null, message, status: status ?? null } });
     }
   }
 }
