@@ -48,6 +48,7 @@ class Knobs(BaseSettings):
     access_token_seconds: int = 300
     code_seconds: int = 60
     refresh_token_days: int = 30
+    unused_client_days: int = 90  # an agent that introduced itself and was not used expires; 0: never
 
     # Mail; the outbox of the console when empty
     email_url: str = ""
@@ -144,6 +145,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "agentauth.database.patience.Patience",
     "agentauth.oauth.own_host.OwnHost",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -179,11 +181,11 @@ TEMPLATES = [
 # The database: three roles over one database (see tenants/rls.py). Requests run as the first, which owns nothing.
 def _postgres(url: str, role: str) -> dict[str, Any]:
     settings: dict[str, Any] = {
-        "ENGINE": "django.db.backends.postgresql",
+        "ENGINE": "agentauth.database",
         "CONN_MAX_AGE": 600,
         "CONN_HEALTH_CHECKS": True,
         "ATOMIC_REQUESTS": False,
-        "OPTIONS": {"application_name": f"agentauth-{role}"},
+        "OPTIONS": {"application_name": f"agentauth-{role}", "connect_timeout": 3},
     }
     if not url:
         return settings | {
