@@ -12,6 +12,7 @@ app.autodiscover_tasks(["audit", "audit.export", "agentauth.grants", "agentauth.
 app.autodiscover_tasks(["agentauth.oauth"], related_name="ping")
 app.conf.beat_schedule = {
     "sweep-expired-grants": {"task": "agentauth.grants.tasks.sweep_expired", "schedule": 60.0},
+    "retire-unused-agents": {"task": "agentauth.grants.tasks.retire_unused", "schedule": 3600.0},
     "sweep-spent": {"task": "agentauth.oauth.tasks.sweep_spent", "schedule": 900.0},
     "ping-again": {"task": "agentauth.oauth.ping.ping_again", "schedule": 15.0},
     "close-lost-calls": {"task": "audit.tasks.close_lost_calls", "schedule": 30.0},

@@ -9,8 +9,10 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from agentauth.agents.assurance import set_high_assurance
 from agentauth.agents.models import RISKS, Agent, Credential, WrongState
 from agentauth.agents.registering import AUTH_METHODS, add_key, add_secret, register_agent, set_ping
+from agentauth.agents.ways import checked_ways
 from agentauth.api.door import TenantView
 from agentauth.api.paging import PageQuery, page
 from agentauth.api.problems import invalid, not_found
@@ -68,6 +70,8 @@ class AgentShape(Strict):
     ping_url = Text(help_text="Where it is told that its person has answered (OpenID CIBA). Empty: it asks for it.")
     grant_types = serializers.ListField(child=Text())
     auth_method = Text(help_text="token_endpoint_auth_method of RFC 7591.")
+    high_assurance = serializers.BooleanField(help_text="Only with PAR, DPoP and private_key_jwt.")
+    dpop_bound_access_tokens = serializers.BooleanField(help_text="Only tokens that are bound to a key (RFC 9449).")
     ceiling_risk = serializers.ChoiceField(RISKS)
 
 
@@ -98,6 +102,10 @@ class NewAgent(Strict):
     )
     auth_method = serializers.ChoiceField(AUTH_METHODS, default="client_secret_basic")
     public_jwk = serializers.DictField(required=False, help_text="For private_key_jwt: the public key.")
+    high_assurance = serializers.BooleanField(
+        default=False, help_text="For private_key_jwt: also PAR and DPoP, always."
+    )
+    dpop_bound_access_tokens = serializers.BooleanField(default=False, help_text="Only bound tokens (RFC 9449 §5.2).")
     redirect_uris = serializers.ListField(child=Text(max_length=500), max_length=20, default=list)
     ping_url = Text(max_length=500, allow_blank=True, default="", help_text="https; see OpenID CIBA, ping mode.")
     valid_until = serializers.DateTimeField(required=False, allow_null=True, default=None)
@@ -116,6 +124,11 @@ class AgentChange(Strict):
     redirect_uris = serializers.ListField(child=Text(max_length=500), max_length=20)
     ping_url = Text(max_length=500, allow_blank=True)
     valid_until = serializers.DateTimeField(allow_null=True)
+    grant_types = serializers.ListField(
+        child=Text(max_length=100), max_length=20, help_text="How it may ask for a token; an admin's agents only."
+    )
+    high_assurance = serializers.BooleanField()
+    dpop_bound_access_tokens = serializers.BooleanField()
     ceiling = CeilingShape(many=True)
 
 
@@ -211,7 +224,9 @@ class Agents(_Agents):
             auth_method=said["auth_method"],
             valid_until=said["valid_until"],
             redirect_uris=_registrable(said["redirect_uris"]),
+            high_assurance=said["high_assurance"],
         )
+        agent.change(by=by, dpop_bound_access_tokens=said["dpop_bound_access_tokens"])
         set_ping(agent, said["ping_url"], by=by)
         set_ceiling(agent, _scopes(self.tenant, said["ceiling"]), by=by)
         secret = None
@@ -248,7 +263,11 @@ class OneAgent(_Agents):
             said["owner"] = _owner(self.tenant, said["owner"])
         if "redirect_uris" in said:
             said["redirect_uris"] = _registrable(said["redirect_uris"])
+        if "grant_types" in said:
+            said["grant_types"] = checked_ways(found, said["grant_types"])
         ping_url = said.pop("ping_url", found.ping_url)
+        if "high_assurance" in said:
+            set_high_assurance(found, said.pop("high_assurance"), by=by)
         found.change(by=by, **said)
         set_ping(found, ping_url, by=by)
         if ceiling is not None:
@@ -378,6 +397,8 @@ def show(agent: Agent) -> dict[str, Any]:
         "ping_url": agent.ping_url,
         "grant_types": agent.grant_types,
         "auth_method": agent.token_endpoint_auth_method,
+        "high_assurance": agent.high_assurance,
+        "dpop_bound_access_tokens": agent.dpop_bound_access_tokens,
         "ceiling_risk": agent.ceiling_risk,
     }
 

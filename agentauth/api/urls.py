@@ -2,7 +2,7 @@
 
 from django.urls import URLPattern, URLResolver, include, path, re_path
 
-from agentauth.api import agents, events, exports, grants, reference, resources
+from agentauth.api import agents, events, exports, grants, reference, resources, settings, token_checks
 
 nouns: list[URLPattern | URLResolver] = [
     path("/agents", agents.Agents.as_view()),
@@ -18,6 +18,12 @@ nouns: list[URLPattern | URLResolver] = [
     path("/resources/<uuid:resource>/publish", resources.PublishResource.as_view()),
     path("/resources/<uuid:resource>/reread", resources.RereadResource.as_view()),
     path("/resources/<uuid:resource>/retire", resources.RetireResource.as_view()),
+    path("/resources/<uuid:resource>/server-credentials", token_checks.TokenChecks.as_view()),
+    path(
+        "/resources/<uuid:resource>/server-credentials/<uuid:credential>/retire",
+        token_checks.RetireTokenCheck.as_view(),
+    ),
+    path("/settings", settings.Settings.as_view()),
     path("/grants", grants.Grants.as_view()),
     path("/grants/<uuid:grant>", grants.OneGrant.as_view()),
     path("/grants/<uuid:grant>/narrow", grants.NarrowGrant.as_view()),

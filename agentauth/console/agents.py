@@ -16,12 +16,14 @@ from django.utils.timezone import now
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from agentauth.agents.models import RISKS, Agent, Credential, WrongState, live_tokens
+from agentauth.agents.ways import WAYS
 from agentauth.console import may_it
 from agentauth.console.answers import ACTIVE, MONTH, UNAPPROVED, today
 from agentauth.console.badges import ORDER, Chip, badge, chips, live_grants
 from agentauth.console.frame import polled
 from agentauth.console.quickstart import quickstart
 from agentauth.console.telling import CALLS, tell
+from agentauth.console.wanting import wanted_by
 from agentauth.grants.leaving import retire_agent
 from agentauth.grants.models import Grant
 from audit.actions import Action
@@ -63,6 +65,7 @@ class Row:
     places: str
     tally: list[tuple[str, int]]
     last_call: datetime | None
+    wanted_by: list[str]
 
 
 @require_GET
@@ -153,14 +156,14 @@ def _turn(request: TenantRequest, **to: UUID) -> str:
 
 def _rows(request: TenantRequest, shown: list[Agent]) -> list[Row]:
     grants = live_grants(request.tenant, shown)
-    last = _last_calls(request, shown)
-    return [_row(agent, grants.get(agent.id, []), last.get(agent.id)) for agent in shown]
+    last, wanted = _last_calls(request, shown), wanted_by(request.tenant, shown)
+    return [_row(one, grants.get(one.id, []), last.get(one.id), wanted.get(one.id, [])) for one in shown]
 
 
-def _row(agent: Agent, grants: list[Grant], last_call: datetime | None) -> Row:
+def _row(agent: Agent, grants: list[Grant], last_call: datetime | None, wanted: list[str]) -> Row:
     opened, _ = chips(grants)
     tally = [(risk, sum(chip.risk == risk for chip in opened)) for risk in RISKS]
-    return Row(agent, ", ".join(dict.fromkeys(grant.resource.name for grant in grants)), tally, last_call)
+    return Row(agent, ", ".join(dict.fromkeys(grant.resource.name for grant in grants)), tally, last_call, wanted)
 
 
 def _last_calls(request: TenantRequest, shown: Iterable[Agent]) -> dict[UUID, datetime]:
@@ -206,6 +209,8 @@ def agent(request: TenantRequest, agent_id: UUID) -> HttpResponse:
             ("dangerous", "Everything, if a person agrees"),
         ),
         "ceiling": _ceiling(found),
+        "wanted_by": wanted_by(request.tenant, [found]).get(found.id, []),
+        "ways": [WAYS.get(one, (one, ""))[0] for one in found.grant_types],
         "try": _try(request, found, grants),
     }
     return render(request, "console/agents/show.html", page)

@@ -1,6 +1,5 @@
 """Keys and secrets of an agent: adding, showing a secret once, retiring."""
 
-from base64 import b64decode, b64encode
 from uuid import UUID
 
 from django.contrib import messages
@@ -12,14 +11,11 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from agentauth.agents.models import Agent, Credential, WrongState
 from agentauth.agents.registering import add_key, add_secret
+from agentauth.console import once
 from agentauth.console.agent_form import CredentialForm
 from agentauth.console.agents import require_agent, to_agent
 from agentauth.keys.addresses import issuer
-from agentauth.keys.ring import RingError, seal, unseal
 from tenants.access import ADMINS, TenantRequest, tenant_page
-
-_ONCE = "shown-once"
-_PURPOSE = "console-secret"
 
 
 @require_http_methods(["GET", "POST"])
@@ -70,9 +66,8 @@ def credential_retire(request: TenantRequest, agent_id: UUID, credential_id: UUI
 
 
 def show_once(request: TenantRequest, agent: Agent, secret: str) -> HttpResponse:
-    """Send the browser to a page that shows `secret` and forgets it. Until then it lies sealed in the session."""
-    sealed = seal(secret.encode(), tenant_id=request.tenant.id, row_id=agent.id, purpose=_PURPOSE)
-    request.session[_ONCE] = {"agent": str(agent.id), "sealed": b64encode(sealed).decode()}
+    """Send the browser to a page that shows `secret` and forgets it."""
+    once.keep(request, agent.id, secret)
     response = HttpResponseRedirect(reverse("secret_once", args=[request.tenant.slug, agent.id]))
     response.status_code = 303
     return response
@@ -83,14 +78,6 @@ def show_once(request: TenantRequest, agent: Agent, secret: str) -> HttpResponse
 def secret_once(request: TenantRequest, agent_id: UUID) -> HttpResponse:
     """The secret, the first time; afterwards only what to do instead."""
     agent = require_agent(request, agent_id)
-    kept = request.session.get(_ONCE)
-    secret = ""
-    if isinstance(kept, dict) and kept.get("agent") == str(agent.id):
-        del request.session[_ONCE]
-        try:
-            sealed = b64decode(kept["sealed"])
-            secret = unseal(sealed, tenant_id=request.tenant.id, row_id=agent.id, purpose=_PURPOSE).decode()
-        except RingError:
-            secret = ""
+    secret = once.take(request, agent.id)
     page = {"agent": agent, "secret": secret, "issuer": issuer(request.tenant)}
     return render(request, "console/agents/secret.html", page, status=200 if secret else 410)

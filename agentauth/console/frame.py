@@ -13,6 +13,7 @@ from django.utils.timezone import now
 from django.views.decorators.http import require_POST
 
 from agentauth.grants.models import Approval
+from agentauth.oauth.backchannel_requests import open_for
 from audit.proof import Health, intact
 from tenants.access import View, memberships
 from tenants.models import Member, Tenant, User
@@ -70,6 +71,8 @@ def frame(request: HttpRequest) -> dict[str, Any]:
     if user.is_operator and (operator := _link("This installation", "operator")):
         own.append(operator)
     tenant, member = getattr(request, "tenant", None), getattr(request, "member", None)
+    if tenant is not None and member is not None and member.may_administer:
+        own.append(Link(f"Settings of {tenant.name}", reverse("settings", args=[tenant.slug])))
     if tenant is None or member is None:
         return {"frame": Frame(plain.theme, plain.path, user, own=own)}
     if connection.in_atomic_block:
@@ -106,7 +109,7 @@ def _nav(request: HttpRequest, tenant: Tenant, member: Member) -> list[Link]:
     for words, name in [*names, ("My agents", "my_agents"), ("Inbox", "inbox")]:
         href = _address(name, tenant.slug)
         here = bool(href) and (request.path == href if name == "home" else request.path.startswith(href))
-        count = waiting_for(member).count() if name == "inbox" else 0
+        count = waiting_for(member).count() + open_for(member).count() if name == "inbox" else 0
         if href:
             links.append(Link(words, href, here, mine=name == "my_agents", count=count))
     return links

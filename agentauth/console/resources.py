@@ -18,6 +18,7 @@ from agentauth.agents.models import WrongState
 from agentauth.console.scopes_form import operation_rows, read_edits, scope_rows, unmapped
 from agentauth.grants.leaving import retire_resource
 from agentauth.grants.models import Grant
+from agentauth.grants.sign_in_rules import find_rule
 from agentauth.keys.addresses import resource_url
 from agentauth.keys.ring import RingError
 from agentauth.outbound.addresses import FetchRefused
@@ -272,6 +273,8 @@ def resource_page(
         "new": {key: typed.get(f"new-{key}", "") for key in ("name", "words", "risk")} if typed else {"risk": "change"},
         "new_problem": problems.get(f"scope:{typed.get('new-name', '').strip()}") if typed else None,
         "live_grants": grants.count(),
+        "sign_in_rule": find_rule(found),
+        "checks": list(found.server_credentials.filter(retired_at=None).order_by("-created_at")),
         "is_own": found.kind != Resource.Kind.MANAGEMENT,
         "may_edit": found.kind != Resource.Kind.MANAGEMENT and found.state != Resource.State.RETIRED,
     }

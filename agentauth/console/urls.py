@@ -2,9 +2,11 @@
 
 from allauth.account import views as account
 from django.urls import URLPattern, URLResolver, include, path, re_path
+from django.views.generic import RedirectView
 
 from agentauth.console import (
     agents,
+    assurance,
     audit,
     catalogue,
     credentials,
@@ -16,8 +18,12 @@ from agentauth.console import (
     my,
     operator,
     registering,
+    resource_sign_in,
     resources,
+    settings,
     sign_in,
+    token_checks,
+    ways,
 )
 
 Paths = list[URLPattern | URLResolver]
@@ -52,8 +58,10 @@ TENANT = "t/<slug:tenant>/"
 AGENT = f"{TENANT}agents/<uuid:agent_id>/"
 
 homes: Paths = [
+    path("t/<slug:tenant>", RedirectView.as_view(pattern_name="home", permanent=True)),
     path(TENANT, home.home, name="home"),
     path(f"{TENANT}door/", home.door, name="door"),
+    path(f"{TENANT}settings/", settings.settings, name="settings"),
 ]
 
 agent_pages: Paths = [
@@ -62,8 +70,11 @@ agent_pages: Paths = [
     path(f"{TENANT}agents/stop/", agents.agents_stop, name="agents_stop"),
     path(AGENT, agents.agent, name="agent"),
     path(f"{AGENT}edit/", registering.agent_edit, name="agent_edit"),
+    path(f"{AGENT}ways/", ways.agent_ways, name="agent_ways"),
     path(f"{AGENT}rule/", registering.agent_rule, name="agent_rule"),
     path(f"{AGENT}approve/", agents.agent_approve, name="agent_approve"),
+    path(f"{AGENT}assure/", assurance.agent_assure, name="agent_assure"),
+    path(f"{AGENT}relax/", assurance.agent_relax, name="agent_relax"),
     path(f"{AGENT}stop/", agents.agent_stop, name="agent_stop"),
     path(f"{AGENT}suspend/", agents.agent_suspend, name="agent_suspend"),
     path(f"{AGENT}ended/", agents.agent_ended, name="agent_ended"),
@@ -85,9 +96,17 @@ resource_pages: Paths = [
     path(f"{TENANT}resources/<slug:slug>/publish/", resources.publish, name="resource_publish"),
     path(f"{TENANT}resources/<slug:slug>/edit/", resources.edit, name="resource_edit"),
     path(f"{TENANT}resources/<slug:slug>/credential/", resources.credential, name="resource_credential"),
+    path(f"{TENANT}resources/<slug:slug>/sign-in/", resource_sign_in.sign_in_rule, name="resource_sign_in"),
     path(f"{TENANT}resources/<slug:slug>/reread/", resources.reread, name="resource_reread"),
     path(f"{TENANT}resources/<slug:slug>/accept/", resources.accept_changes, name="resource_accept"),
     path(f"{TENANT}resources/<slug:slug>/retire/", resources.retire, name="resource_retire"),
+    path(f"{TENANT}resources/<slug:slug>/checks/new/", token_checks.server_secret_new, name="server_secret_new"),
+    path(f"{TENANT}resources/<slug:slug>/checks/secret/", token_checks.server_secret, name="server_secret"),
+    path(
+        f"{TENANT}resources/<slug:slug>/checks/<uuid:credential_id>/retire/",
+        token_checks.server_secret_retire,
+        name="server_secret_retire",
+    ),
 ]
 
 my_pages: Paths = [

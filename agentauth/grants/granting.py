@@ -7,6 +7,7 @@ from typing import Any
 from django.db import transaction
 from django.utils.timezone import now
 
+from agentauth.agents.introducing import waits_for_approval
 from agentauth.agents.models import Agent, actor_of
 from agentauth.grants.models import Grant, Permission
 from agentauth.resources.ceilings import may_ever
@@ -36,7 +37,7 @@ class NotGrantable(Exception):
 
 def offerable(agent: Agent, resource: Resource, member: Member | None) -> list[Scope]:
     """The scopes that `agent` could be granted at `resource` by this person: under its ceiling, within their rights."""
-    if resource.state != Resource.State.PUBLISHED or not agent.is_active:
+    if resource.state != Resource.State.PUBLISHED or not agent.is_active or waits_for_approval(agent):
         return []
     listed = set(Ceiling.objects.filter(tenant_id=agent.tenant_id, agent=agent).values_list("scope_id", flat=True))
     return [

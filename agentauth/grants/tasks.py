@@ -3,6 +3,7 @@
 from celery import shared_task
 from django.utils.timezone import now
 
+from agentauth.grants import unused
 from agentauth.grants.models import Approval, Grant
 from audit.actions import Action
 from audit.record import Actor, record
@@ -17,6 +18,12 @@ SLICE = 500  # rows per transaction: locks are short
 def sweep_expired() -> int:
     """Close expired grants and unanswered questions of all tenants. Returns how many."""
     return sum(_sweep(tenant) for tenant in Tenant.objects.all())
+
+
+@shared_task
+def retire_unused() -> int:
+    """Retire agents that introduced themselves and were not used for long, of all tenants. Returns how many."""
+    return sum(unused.retire_unused(tenant) for tenant in Tenant.objects.all())
 
 
 def _sweep(tenant: Tenant) -> int:

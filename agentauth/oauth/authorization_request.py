@@ -7,11 +7,13 @@ from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
 
+from agentauth.agents.introducing import waits_for_approval
 from agentauth.agents.models import Agent
 from agentauth.grants.granting import offerable
 from agentauth.keys.addresses import issuer
 from agentauth.oauth.authorization_details import Details, read_details, scope_for, where
 from agentauth.oauth.errors import (
+    ApprovalFirst,
     InvalidRequest,
     InvalidScope,
     OAuthError,
@@ -153,6 +155,12 @@ def read_acr_values(asked: Parameters) -> tuple[str, ...]:
 
 def offered(asked: AuthorizationRequest, client: Agent, resource: Resource, member: Member) -> list[Scope]:
     """What the person can be asked about: within what was named, under the ceiling, within the person's rights."""
+    if waits_for_approval(client):
+        raise ApprovalFirst(
+            "An admin of this organisation has to approve this app first.",
+            reason="approval_first",
+            member_id=member.id,
+        )
     found = [scope for scope in offerable(client, resource, member) if not asked.scope or scope.name in asked.scope]
     if not found:
         raise InvalidScope(

@@ -25,7 +25,14 @@ from agentauth.oauth.codes import write_code
 from agentauth.oauth.consent import show_consent
 from agentauth.oauth.disclosures import disclosed, personal
 from agentauth.oauth.door import Call, caller, read_body, record_refusal
-from agentauth.oauth.errors import ConsentRequired, InvalidClient, InvalidRequestUri, LoginRequired, OAuthError
+from agentauth.oauth.errors import (
+    ApprovalFirst,
+    ConsentRequired,
+    InvalidClient,
+    InvalidRequestUri,
+    LoginRequired,
+    OAuthError,
+)
 from agentauth.oauth.high_assurance import require_pushed
 from agentauth.oauth.models import PushedRequest
 from agentauth.oauth.pages import WITHOUT_SCRIPT, refused, seen
@@ -34,6 +41,7 @@ from agentauth.oauth.pushed_requests import claim, is_pushed, parameters_of, spe
 from agentauth.oauth.redirect_uris import shown_host
 from agentauth.oauth.session import browser_mark, to_sign_in
 from agentauth.oauth.step_up import sign_in_for, step_up
+from agentauth.oauth.waiting import told_to_wait
 from agentauth.resources.models import Scope
 from audit.actions import Action
 from tenants.access import require_tenant
@@ -75,6 +83,9 @@ def authorize(request: HttpRequest, tenant: str) -> HttpResponse:
         first = _note_refusal(call, error, pushed)
         if isinstance(error, InvalidRequestUri) or not first:  # whoever had its answer gets no second one
             return refused(request, here, error if first else used_before())
+        if isinstance(error, ApprovalFirst) and "none" not in asked.get("prompt", ""):
+            with in_tenant(here.id):
+                return told_to_wait(request, here, client, to, error)
         return _leave(request, error_address(to, here, error), client)
 
 

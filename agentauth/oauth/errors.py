@@ -88,6 +88,10 @@ class AccessDenied(OAuthError):
     code = "access_denied"
 
 
+class ApprovalFirst(AccessDenied):
+    """The organisation wants an admin to answer for this client before anybody is asked."""
+
+
 class InvalidTarget(OAuthError):
     """RFC 8707 §2."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 from unittest import mock
+from urllib.parse import urlsplit
 
 import pytest
 from django.test import Client
@@ -30,7 +31,7 @@ class Registered:
 
     @property
     def path(self) -> str:
-        return "/" + self.said["registration_client_uri"].split("/", 3)[3]
+        return urlsplit(str(self.said["registration_client_uri"])).path
 
     @property
     def agent(self) -> Agent:
