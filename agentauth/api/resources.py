@@ -19,6 +19,8 @@ from agentauth.api.problems import invalid, not_found
 from agentauth.api.reading import Nothing, Strict, Text, body, query
 from agentauth.api.words import Answers
 from agentauth.grants.leaving import retire_resource
+from agentauth.grants.models import SignInRule
+from agentauth.grants.sign_in_rules import LONGEST, SHORTEST, demand_sign_in, find_rule, lift_demand
 from agentauth.keys.addresses import management_url, resource_url
 from agentauth.outbound.addresses import FetchRefused
 from agentauth.outbound.fetch import FetchFailed
@@ -47,6 +49,16 @@ class OperationShape(Strict):
     held = serializers.BooleanField(read_only=True, help_text="It changed since it was reviewed: nobody may call it.")
 
 
+class SignInShape(Strict):
+    """How well the person must have signed in for calls of this class and above (RFC 9470)."""
+
+    from_risk = serializers.ChoiceField(Risk.choices)
+    acr = serializers.ChoiceField(SignInRule.Level.choices)
+    max_age = serializers.IntegerField(
+        min_value=SHORTEST, max_value=LONGEST, allow_null=True, help_text="Seconds; null for any."
+    )
+
+
 class ResourceShape(Strict):
     """What can be reached."""
 
@@ -71,6 +83,7 @@ class ResourceWholeShape(ResourceShape):
 
     scopes = ScopeShape(many=True)
     operations = OperationShape(many=True)
+    sign_in = SignInShape(allow_null=True)
 
 
 class ResourcePageShape(Strict):
@@ -111,6 +124,7 @@ class ResourceChange(Strict):
     description = Text(max_length=300, allow_blank=True)
     upstream_url = Text(max_length=500)
     upstream_auth = UpstreamCredential()
+    sign_in = SignInShape(allow_null=True, help_text="Null: any sign-in will do.")
     scopes = ScopeShape(many=True, help_text="Renamed, re-classed or new; what is not named stays.")
     operations = OperationChange(many=True, help_text="Moved to another scope, or to none.")
     reviewed = serializers.ListField(
@@ -221,6 +235,11 @@ class OneResource(_Resources):
             set_address(found, by=by, upstream_url=said["upstream_url"])
         if "upstream_auth" in said:
             _set_credential(found, by, said["upstream_auth"])
+        if "sign_in" in said:
+            if said["sign_in"] is None:
+                lift_demand(found, by=by)
+            else:
+                demand_sign_in(found, by=by, **said["sign_in"])
         if "scopes" in said or "operations" in said:
             publishing.edit_scopes(
                 found,
@@ -306,7 +325,9 @@ def show(resource: Resource, tenant: Tenant) -> dict[str, Any]:
 def show_whole(resource: Resource, tenant: Tenant) -> dict[str, Any]:
     scopes = Scope.objects.filter(tenant=tenant, resource=resource).order_by("name")
     operations = Operation.objects.filter(tenant=tenant, resource=resource).select_related("scope").order_by("key")
+    rule = find_rule(resource)
     return show(resource, tenant) | {
+        "sign_in": rule and {"from_risk": rule.from_risk, "acr": rule.acr, "max_age": rule.max_age},
         "scopes": [{"name": scope.name, "words": scope.words, "risk": scope.risk} for scope in scopes],
         "operations": [
             {

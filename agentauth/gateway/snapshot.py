@@ -23,7 +23,7 @@ from agentauth.gateway.paths import Routes
 from agentauth.keys import ring
 from agentauth.keys.addresses import resource_url
 from agentauth.keys.signing import PURPOSE, Signer
-from agentauth.policy.facts import AgentFacts, GrantFacts, OperationFacts
+from agentauth.policy.facts import RISKS, AgentFacts, GrantFacts, OperationFacts
 from agentauth.resources.models import Resource as ResourceRow
 from agentauth.resources.upstream import upstream_headers
 from tenants.issuer import issuer_at
@@ -230,6 +230,8 @@ class Snapshots:
             scope_rows = await scopes.fetchall()
             operations = await db.execute(_OPERATIONS, [tenant_id])
             operation_rows = await operations.fetchall()
+            demands = await db.execute(_SIGN_IN_RULES, [tenant_id])
+            sign_in = {resource_id: rule for resource_id, *rule in await demands.fetchall()}
         self._slugs[tenant_id] = slug
         public = {kid: jwt.PyJWK(jwk, algorithm="ES256").key for kid, jwk, *_ in key_rows}
         tenant = Tenant(
@@ -251,7 +253,7 @@ class Snapshots:
                 by_id[resource_id].scope_names[scope_id] = name
         for resource_id, *operation in operation_rows:
             if resource_id in by_id:
-                _add_operation(by_id[resource_id], operation)
+                _add_operation(by_id[resource_id], operation, sign_in.get(resource_id))
         return tenant
 
     async def _read_agent(self, key: tuple[UUID, UUID]) -> Agent | None:
@@ -310,15 +312,23 @@ def _resource(tenant: Tenant, row: tuple[Any, ...]) -> Resource:
     )
 
 
-def _add_operation(resource: Resource, row: list[Any]) -> None:
+def _add_operation(resource: Resource, row: list[Any], sign_in_rule: list[Any] | None) -> None:
     key, method, path, tool, digest, held, scope, risk = row
-    operation = Operation(OperationFacts(key, scope, risk or "", held), digest)
+    demanded = _demanded(risk or "", *sign_in_rule) if sign_in_rule else {}
+    operation = Operation(OperationFacts(key, scope, risk or "", held, demanded), digest)
     if scope and not held:
         resource.scopes[scope] = risk
     if tool:
         resource.tools[tool] = operation
     elif method and path:
         resource.routes.add(method, path, operation)
+
+
+def _demanded(risk: str, from_risk: str, acr: str, max_age: int | None) -> dict[str, Any]:
+    """What of the sign-in a call of this class needs (RFC 9470); a class that is not known counts as above all."""
+    if RISKS.get(risk, 99) < RISKS.get(from_risk, -1):
+        return {}
+    return {"acr": acr} | ({"max_age": max_age} if max_age is not None else {})
 
 
 _KEYS = """
@@ -335,6 +345,7 @@ SELECT o.resource_id, o.key, o.method, o.path, o.tool, o.digest, o.changed_at IS
 FROM resources_operation o LEFT JOIN resources_scope s ON s.tenant_id = o.tenant_id AND s.id = o.scope_id
 WHERE o.tenant_id = %s
 """
+_SIGN_IN_RULES = "SELECT resource_id, from_risk, acr, max_age FROM grants_signinrule WHERE tenant_id = %s"
 _AGENT = """
 SELECT client_id, state, valid_until, ceiling_risk, registration,
     ARRAY(SELECT c.scope_id FROM resources_ceiling c WHERE c.tenant_id = a.tenant_id AND c.agent_id = a.id)

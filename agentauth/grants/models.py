@@ -8,7 +8,7 @@ from django.db import models, transaction
 from django.utils.timezone import now
 
 from agentauth.agents.models import Agent, WrongState, actor_of, live_tokens
-from agentauth.resources.models import Resource, Scope
+from agentauth.resources.models import Resource, Risk, Scope
 from audit.actions import Action
 from audit.record import Actor, record
 from tenants.models import Member, Revocation
@@ -209,3 +209,32 @@ class Approval(TenantOwned):
                 args_hash=self.args_hash,
                 details={"reason": self.reason} if self.reason else None,
             )
+
+
+class SignInRule(TenantOwned):
+    """How well the person behind an agent must have signed in before riskier calls pass at a resource (RFC 9470)."""
+
+    class Level(models.TextChoices):  # the words of `acr`, weakest first
+        ONE = "1fa", "Any sign-in"
+        TWO = "2fa", "A second factor or a passkey"
+        PASSKEY = "phr", "A passkey or security key"
+
+    resource = TenantForeignKey(Resource, models.CASCADE, related_name="sign_in_rules")
+    from_risk = models.CharField(max_length=10, choices=Risk.choices, default=Risk.DANGEROUS)  # this class and above
+    acr = models.CharField(max_length=10, choices=Level.choices, default=Level.ONE)
+    max_age = models.PositiveIntegerField(null=True, blank=True)  # seconds since the person signed in
+    set_by = TenantForeignKey(Member, models.PROTECT, related_name="+")
+    set_at = models.DateTimeField(default=now)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["tenant", "resource"], name="one_sign_in_rule_each")]
+
+    @property
+    def age_words(self) -> str:
+        """How old the sign-in may be, in the largest unit that says it exactly; empty for any age."""
+        units = (("hour", 3600), ("minute", 60), ("second", 1))
+        for name, seconds in units if self.max_age else ():
+            count, rest = divmod(self.max_age or 0, seconds)
+            if not rest:
+                return f"{count} {name}{'' if count == 1 else 's'}"
+        return ""

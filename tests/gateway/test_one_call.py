@@ -42,7 +42,7 @@ def said_yes(stage: Stage) -> None:
 
 def test_the_call_that_was_allowed_passes_once_without_another_question(stage: Stage) -> None:
     said_yes(stage)
-    claims = {"scope": "rooms:book", "authorization_details": [detail(stage)]}
+    claims: dict[str, Any] = {"scope": "rooms:book", "authorization_details": [detail(stage)]}
     assert book(stage, **claims).status == 200
     [allowed] = stage.events("call.allowed")
     assert allowed.args_hash == hash_of(ARGUMENTS)
@@ -79,7 +79,7 @@ def test_another_operation_of_the_same_scope_is_refused_however_it_is_granted(st
 
 def test_a_body_that_nobody_has_read_is_not_the_call(stage: Stage) -> None:
     said_yes(stage)
-    claims = {"scope": "rooms:book", "authorization_details": [detail(stage)]}
+    claims: dict[str, Any] = {"scope": "rooms:book", "authorization_details": [detail(stage)]}
     twice = b'{"from": "10:00", "from": "12:00"}'
     assert stage.call("POST", "/rooms/blue/book", JSON, body=twice, **claims).status == 400
     assert stage.call("POST", "/rooms/blue/book", JSON, body=b" " * 200_000, **claims).status == 413

@@ -118,3 +118,30 @@ def test_a_tool_call_is_challenged_the_same_way_and_lists_are_not(tools: Stage) 
     listed = {"jsonrpc": "2.0", "id": 2, "method": "tools/list", "params": {}}
     answer = tools.door.call("POST", tools.path("", "office-mcp"), headers, json.dumps(listed).encode())
     assert answer.status != 401
+
+
+def test_what_a_resource_demands_holds_from_a_risk_class_on(stage: Stage) -> None:
+    from agentauth.grants.sign_in_rules import demand_sign_in, lift_demand
+
+    with in_tenant(stage.id):
+        demand_sign_in(stage.house.office, from_risk="change", acr="2fa", max_age=None, by=stage.house.owner)
+    eventually(lambda: enter(stage, acr="1fa").codes == ["constraint_sign_in"])
+    assert stage.call("GET", "/rooms", acr="1fa").status == 200
+    assert enter(stage, acr="2fa").status == 200
+    with in_tenant(stage.id):
+        lift_demand(stage.house.office, by=stage.house.owner)
+    eventually(lambda: enter(stage, acr="1fa").status == 200)
+
+
+def test_of_two_demands_the_stricter_counts_in_each_part(stage: Stage) -> None:
+    from agentauth.grants.sign_in_rules import demand_sign_in
+
+    demand(stage, acr="phr", max_age=3600)
+    with in_tenant(stage.id):
+        demand_sign_in(stage.house.office, from_risk="read", acr="2fa", max_age=60, by=stage.house.owner)
+    answer = eventually(
+        lambda: found if 'max_age="60"' in (found := enter(stage, acr="2fa")).header("www-authenticate") else None
+    )
+    assert 'acr_values="phr", max_age="60"' in answer.header("www-authenticate")
+    just_now = int(time.time())
+    assert enter(stage, acr="phr", auth_time=just_now).status == 200

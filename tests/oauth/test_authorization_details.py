@@ -51,7 +51,7 @@ def events(flow: Flow, action: str) -> list[Any]:
     return cast.events_of(flow.house.tenant.id, action)
 
 
-def granted(flow: Flow, **modes: str) -> Grant:
+def granted(flow: Flow, **modes: Any) -> Grant:
     with in_tenant(flow.house.tenant.id):
         return cast.matts_grant(flow.house, flow.agent, **modes)
 
