@@ -1,4 +1,7 @@
-"""The control plane: pages for people, the REST API and the authorization server, as WSGI."""
+"""Django as a WSGI application: pages for people, the REST API and the authorization server.
+
+`agentauth.web` serves it, with the short lane in front. Any other WSGI server can too, without that lane.
+"""
 
 import os
 
@@ -6,8 +9,4 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "agentauth.settings")
 
 from django.core.wsgi import get_wsgi_application  # settings must be named first
 
-ordinary = get_wsgi_application()
-
-from agentauth.oauth.lane import Lane  # noqa: E402  # models exist only after the line above
-
-application = Lane(ordinary)
+application = get_wsgi_application()

@@ -1,21 +1,15 @@
-"""The console's web server: granian with one worker, started so that it cannot outlive the supervisor."""
+"""The console's web server: uvicorn around `agentauth.web`, in one process."""
 
 from __future__ import annotations
 
 import argparse
-import os
-from collections.abc import Callable
-from functools import partial
-from typing import Any
+import gc
+import resource
+from contextlib import suppress
 
-from granian import Granian
-from granian.constants import Interfaces
-from granian.log import LogLevels
+import uvicorn
 
-from agentauth.embedded.lifeline import die_with_parent
-
-TARGET = "agentauth.wsgi:application"
-BLOCKING_THREADS = 8
+IDLE_SECONDS = 75  # longer than proxies keep theirs, so that none sends into a connection that we are closing
 
 
 def main() -> None:
@@ -23,27 +17,30 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
     asked = parser.parse_args()
-    server = Granian(
-        TARGET,
-        address=asked.host,
+    with suppress(ValueError, OSError):  # a connection is a descriptor
+        resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+    from agentauth.web.application import application
+    from agentauth.web.protocol import Patience
+
+    gc.collect()
+    gc.freeze()  # what is here stays: looking through all of it again and again would stop everybody for 50 ms
+    uvicorn.run(
+        application,
+        host=asked.host,
         port=asked.port,
-        interface=Interfaces.WSGI,
-        workers=1,
-        blocking_threads=BLOCKING_THREADS,
-        respawn_failed_workers=True,
-        respawn_interval=0.2,
-        workers_kill_timeout=5,
-        log_level=LogLevels.warning,
+        loop="uvloop",
+        http=Patience,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        backlog=2048,
+        timeout_keep_alive=IDLE_SECONDS,
+        timeout_graceful_shutdown=5,
     )
-    # In the worker: it dies with this process, whatever ends this process.
-    server.serve(target_loader=partial(_load, os.getpid()), wrap_loader=False)
-
-
-def _load(parent: int) -> Callable[..., Any]:
-    die_with_parent(parent)
-    from agentauth.wsgi import application
-
-    return application
 
 
 if __name__ == "__main__":

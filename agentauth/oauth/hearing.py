@@ -1,12 +1,17 @@
-"""Hearing what changed, for the short lane: a thread that listens, and a beat that proves that it still hears."""
+"""Hearing what changed, for the short lane: a connection that listens, and a beat that proves that it still hears.
 
+The beat is a notice too, sent over another connection: notices arrive in the order of their commits, so whoever hears a
+beat has heard all that was committed before it. Behind a pooler that lends connections out by the transaction nobody
+listens, though every statement succeeds; then no beat comes back, and nothing is trusted.
+"""
+
+import asyncio
 import logging
-import os
-import select
-import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
+from uuid import uuid4
 
 import orjson
 import psycopg
@@ -16,19 +21,25 @@ from tenants.notice import CHANNEL
 
 log = logging.getLogger(__name__)
 
-HEARTBEAT = 0.1
+HEARTBEAT = 0.25
 TRUST = 1.0  # seconds after a proof of hearing during which what is remembered counts as current
+PATIENCE = 5.0  # seconds without any proof after which we connect anew
+IDLE = 10.0  # seconds after which nobody asks any more, so that nothing need be proven
 RETRY = 0.25
 
+Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 OnNotice = Callable[[str, str, str], None]
 
 
-def connect(name: str) -> psycopg.Connection[tuple[object, ...]]:
+async def connect(name: str) -> Connection:
     """A connection of one's own, as the application's role, in autocommit, never waiting long."""
     given = connections["default"].get_connection_params()
     known = {key: given[key] for key in ("dbname", "user", "password", "host", "port", "options") if given.get(key)}
-    connection = psycopg.connect(**known, autocommit=True, connect_timeout=2, application_name=name)
-    connection.execute("SET statement_timeout = 3000")
+    async with asyncio.timeout(3):
+        connection: Connection = await psycopg.AsyncConnection.connect(
+            **known, autocommit=True, connect_timeout=2, application_name=name
+        )
+        await connection.execute("SET statement_timeout = 3000")
     return connection
 
 
@@ -39,71 +50,119 @@ class Hearing:
         self._on_notice, self._on_gap = on_notice, on_gap
         self._trusted_until = 0.0
         self._doubted_at = 0.0
-        self._trusting = threading.Lock()
-        self._ended = False
-        self._wakes, self._wake = os.pipe()
-        os.set_blocking(self._wake, False)
-        self._thread: threading.Thread | None = None
+        self._asked_at = 0.0
+        self._heard_at = 0.0
+        self._beats: dict[str, float] = {}  # on their way, and when each began
+        self._own = f"agentauth_beat_{uuid4().hex}"
+        self._wanted = asyncio.Event()
+        self._proven = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
 
-    def ensure_started(self) -> None:
-        """Begin to listen, in the process that serves: a thread does not survive a fork."""
-        if self._thread is None:
-            with self._trusting:
-                if self._thread is None and not self._ended:
-                    self._thread = threading.Thread(target=self._run, name="oauth-hearing", daemon=True)
-                    self._thread.start()
+    def start(self) -> None:
+        """Begin to listen, on the running loop."""
+        self._task = asyncio.get_running_loop().create_task(self._run())
 
-    def stop(self) -> None:
-        self._ended = True
+    async def stop(self) -> None:
         self.doubt()
-        if self._thread is not None:
-            self._thread.join(5)
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+        self._trusted_until = 0.0
 
     @property
     def is_fresh(self) -> bool:
         """True while nothing can have been missed. Otherwise the database is asked."""
         return time.monotonic() < self._trusted_until
 
+    async def becomes_fresh(self, patience: float) -> bool:
+        """Whether it is, or is again within `patience` seconds: a doubt is mostly over after a round trip."""
+        self._asked_at = time.monotonic()
+        if self.is_fresh:
+            return True
+        self._proven.clear()
+        self._wanted.set()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                await self._proven.wait()
+        return self.is_fresh
+
     def doubt(self) -> None:
         """Something may just have been committed by this process: trust nothing until a beat that begins after now."""
-        with self._trusting:
-            self._doubted_at = time.monotonic()
-            self._trusted_until = 0.0
-        with suppress(BlockingIOError):  # full: it is awake enough
-            os.write(self._wake, b"!")
+        self._doubted_at = time.monotonic()
+        self._trusted_until = 0.0
+        self._proven.clear()
+        self._wanted.set()
 
-    def _run(self) -> None:
+    async def _run(self) -> None:
         silent = False
-        while not self._ended:
+        while True:
             try:
-                self._listen()
-            except (psycopg.Error, OSError) as problem:
+                await self._listen()
+            except (psycopg.Error, OSError, TimeoutError) as problem:
                 if not silent:
-                    log.warning("not hearing the database: %s", str(problem).strip().splitlines()[:1])
+                    log.warning("not hearing the database: %s", str(problem).strip().splitlines()[:1] or "silence")
                 silent = self._trusted_until == 0.0
-            with self._trusting:
-                self._trusted_until = 0.0
-            time.sleep(0 if self._ended else RETRY)
+            self._trusted_until = 0.0
+            self._proven.clear()
+            await asyncio.sleep(RETRY)
 
-    def _listen(self) -> None:
-        with connect("agentauth-lane-hearing") as connection:
-            connection.execute(f"LISTEN {CHANNEL}")
+    async def _listen(self) -> None:
+        ear, voice = await connect("agentauth-lane-hearing"), None
+        try:
+            voice = await connect("agentauth-lane-beat")
+            await voice.execute("SET synchronous_commit = off")  # a beat need not outlive a power cut
+            await ear.execute(f"LISTEN {CHANNEL}; LISTEN {self._own}")
             self._on_gap()  # from here on nothing is missed; what was remembered before may be old
-            while not self._ended:
-                self._beat(connection)
-                ready, _, _ = select.select([connection.fileno(), self._wakes], [], [], HEARTBEAT)
-                if self._wakes in ready:
-                    os.read(self._wakes, 65536)
+            self._beats.clear()
+            self._heard_at = time.monotonic()
+            hears = asyncio.create_task(self._hear(ear))
+            hears.add_done_callback(lambda _: self._wanted.set())
+            try:
+                await self._beat(voice, hears)
+            finally:
+                hears.cancel()
+                with suppress(asyncio.CancelledError, psycopg.Error, OSError):
+                    await hears
+        finally:
+            for connection in (ear, voice):
+                if connection is not None:
+                    connection.pgconn.finish()  # at once: a server that does not answer would keep us
 
-    def _beat(self, connection: psycopg.Connection[tuple[object, ...]]) -> None:
-        """A round trip: whatever was committed before it began has arrived when it ends."""
-        began = time.monotonic()
-        connection.execute("SELECT 1")
-        for notice in connection.notifies(timeout=0):
-            self._heard(notice.payload)
-        with self._trusting:
-            if self._doubted_at < began:
-                self._trusted_until = began + TRUST
+    async def _beat(self, voice: Connection, hears: "asyncio.Task[None]") -> None:
+        while not hears.done():
+            self._wanted.clear()
+            began = time.monotonic()
+            name = str(began)
+            self._beats[name] = began
+            async with asyncio.timeout(TRUST):
+                await voice.execute("SELECT pg_notify(%s, %s)", [self._own, name])
+            if began - self._heard_at > PATIENCE:
+                raise TimeoutError("no notice comes back. LISTEN needs a session: is a transaction pooler in between?")
+            idle = began - self._asked_at > IDLE
+            with suppress(TimeoutError):
+                async with asyncio.timeout(None if idle else HEARTBEAT):
+                    await self._wanted.wait()
+            if idle:
+                self._heard_at = time.monotonic()
+        await hears
+
+    async def _hear(self, ear: Connection) -> None:
+        async for notice in ear.notifies():
+            if notice.channel == self._own:
+                self._heard_beat(notice.payload)
+            else:
+                self._heard(notice.payload)
+        raise psycopg.OperationalError("the connection has ended")
+
+    def _heard_beat(self, name: str) -> None:
+        began = self._beats.pop(name, None)
+        if began is None:
+            return
+        self._heard_at = time.monotonic()
+        if self._doubted_at < began:
+            self._trusted_until = began + TRUST
+            self._proven.set()
 
     def _heard(self, payload: str) -> None:
         try:

@@ -13,7 +13,7 @@ from agentauth.keys.signing import Signer
 MOST = 20_000
 LONGEST = 60.0  # seconds after which an answer is asked for anew although nothing was announced
 
-Headers = tuple[tuple[str, str], ...]
+Headers = tuple[tuple[bytes, bytes], ...]  # names in lower case
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,7 +75,7 @@ def lane(served: Serving) -> Lane:
     return served.lane
 
 
-def ask(served: Serving, path: str, form: Any, *, ordinary: bool = False, **request: str) -> Answer:
+def ask(served: Serving, path: str, form: Any, *, ordinary: bool = False, **request: Any) -> Answer:
     return served.run(asked(served.ordinary if ordinary else served.lane, path, form, **request))
 
 
@@ -89,7 +89,7 @@ def token_form(flow: Flow, **more: str) -> dict[str, str]:
     return {"grant_type": "client_credentials", "resource": flow.resource} | flow.proof() | more
 
 
-def warmed(served: Serving, path: str, form: Any, **request: str) -> Answer:
+def warmed(served: Serving, path: str, form: Any, **request: Any) -> Answer:
     """The answer of the lane itself, after the ordinary way gave one."""
     await_hearing(served)  # what is on its way now is not about the answer to come
     ask(served, path, form, **request)
@@ -198,7 +198,7 @@ def test_what_the_ordinary_way_refuses_the_lane_refuses_alike(served: Serving, b
         answer = ask(served, path, form, ordinary=ordinary, **request)
         assert served.lane.answered == answered
         seen.append((shape(answer), [told(event) for event in events(by_itself)[before:]]))
-    assert seen[0] == seen[1] == seen[2] and not seen[0][0][0] == 200
+    assert seen[0] == seen[1] == seen[2] and seen[0][0][0] != 200
 
 
 def cut(flow: Flow) -> None:
@@ -272,7 +272,7 @@ def test_what_was_not_heard_is_seen_when_the_event_is_written(served: Serving, b
         before = len([event for event in events(by_itself) if event.action == "token.issued"])
         quick, ordinary = after(served, by_itself, change, "token")
         issued = [event for event in events(by_itself) if event.action == "token.issued"]
-    assert quick == ordinary and not quick[0] == 200
+    assert quick == ordinary and quick[0] != 200
     assert len(issued) == before + 2  # those of before the change
 
 

@@ -1,0 +1,118 @@
+"""The control plane's ASGI applications on an event loop of their own, asked from a test as a server would ask them."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+from urllib.parse import unquote, urlencode
+
+import orjson
+from django.core.wsgi import get_wsgi_application
+from django.db import connections
+
+from agentauth.oauth.lane import Lane
+from agentauth.web.threads import Threads
+
+FORM = "application/x-www-form-urlencoded"
+T = TypeVar("T")
+_THREADS = 4
+
+
+class Answer:
+    def __init__(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        self.status, self.body = status, body
+        self.headers = {name.decode(): value.decode() for name, value in headers}
+        assert len(self.headers) == len(headers)
+        assert self.headers.pop("content-length") == str(len(body))
+
+    @property
+    def json(self) -> Any:
+        return orjson.loads(self.body)
+
+
+class Serving:
+    """`lane` with Django behind it, and Django alone (`ordinary`), on a loop in a thread."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self._thread.start()
+        self.ordinary = Threads(get_wsgi_application(), _THREADS)
+        self.lane = self.run(_made(self.ordinary))
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(30)
+
+    def do(self, act: Any, *arguments: Any) -> Any:
+        """A plain call, on the loop."""
+
+        async def done() -> Any:
+            return act(*arguments)
+
+        return self.run(done())
+
+    def stop(self) -> None:
+        self.run(self.lane.stop())
+        together = threading.Barrier(_THREADS)
+
+        def close() -> None:
+            together.wait(10)
+            connections.close_all()
+
+        async def close_all() -> None:
+            await asyncio.gather(*(self.ordinary.run(close) for _ in range(_THREADS)))
+
+        self.run(close_all())
+        self.ordinary.stop()
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(5)
+        self.loop.close()
+
+
+async def _made(ordinary: Threads) -> Lane:
+    lane = Lane(ordinary)
+    await lane.start()
+    return lane
+
+
+@contextmanager
+def serving() -> Iterator[Serving]:
+    here = Serving()
+    try:
+        yield here
+    finally:
+        here.stop()
+
+
+async def asked(application: Any, path: str, form: Any, method: str = "POST", **headers: str) -> Answer:
+    """One request, whole, as uvicorn would hand it over. Header names with underscores for hyphens."""
+    body = form if isinstance(form, bytes) else urlencode(form, doseq=True).encode()
+    named = {"host": "localhost:8000", "content_type": FORM, "content_length": str(len(body))} | headers
+    path, _, query = path.partition("?")
+    scope = {
+        "type": "http",
+        "http_version": "1.1",
+        "method": method,
+        "scheme": "http",
+        "path": unquote(path),
+        "raw_path": path.encode(),
+        "query_string": query.encode(),
+        "headers": [(name.replace("_", "-").encode(), value.encode()) for name, value in named.items()],
+        "client": ("192.0.2.7", 50000),
+        "server": ("127.0.0.1", 8000),
+    }
+    told: list[dict[str, Any]] = []
+    pieces = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+    async def receive() -> dict[str, Any]:
+        return next(pieces)
+
+    async def send(message: dict[str, Any]) -> None:
+        told.append(message)
+
+    await application(scope, receive, send)
+    assert [message["type"] for message in told] == ["http.response.start"] + ["http.response.body"] * (len(told) - 1)
+    return Answer(told[0]["status"], list(told[0]["headers"]), b"".join(one.get("body", b"") for one in told[1:]))
