@@ -12,6 +12,7 @@ from django.db import transaction
 from django.db.models import Max
 from django.utils.timezone import now
 
+from agentauth.agents.assurance import require_allowed, require_assurable
 from agentauth.agents.claim_rules import RuleRefused, checked
 from agentauth.agents.models import Agent, Credential, TrustedIssuer, WrongState, actor_of
 from agentauth.keys.signing import thumbprint
@@ -49,6 +50,7 @@ def register_agent(
     valid_until: datetime | None = None,
     redirect_uris: Sequence[str] = (),
     grant_types: Iterable[str] = (),
+    high_assurance: bool = False,
 ) -> Agent:
     """A new active agent. What it may ever reach is set beside it (`resources.ceilings.set_ceiling`).
 
@@ -58,6 +60,8 @@ def register_agent(
         raise ValidationError({"auth_method": f"Use one of {', '.join(AUTH_METHODS)}."})
     if kind == Agent.Kind.AUTONOMOUS and auth_method == "none":
         raise ValidationError({"auth_method": "An agent that runs by itself must prove itself with a key or a secret."})
+    if high_assurance:
+        require_assurable(auth_method)
     if valid_until is not None and not now() < valid_until <= now() + LONGEST:
         raise ValidationError({"valid_until": "Choose a day after today and within 366 days."})
     if owner.tenant_id != tenant.id or not owner.is_active:
@@ -81,6 +85,7 @@ def register_agent(
         redirect_uris=list(redirect_uris),
         grant_types=list(grant_types) or usual,
         token_endpoint_auth_method=auth_method,
+        high_assurance=high_assurance,
     )
     agent.full_clean(exclude=["tenant", "owner", "created_by", "approved_by", "state_by"])
     with transaction.atomic():
@@ -92,7 +97,8 @@ def register_agent(
             agent_id=agent.id,
             subject_kind="agent",
             subject=str(agent.id),
-            details={"name": agent.name, "kind": agent.kind, "owner": str(owner.id), "auth_method": auth_method},
+            details={"name": agent.name, "kind": agent.kind, "owner": str(owner.id), "auth_method": auth_method}
+            | ({"high_assurance": True} if high_assurance else {}),
         )
         agent.announce()
     return agent
@@ -191,6 +197,7 @@ def public_part(jwk: dict[str, Any]) -> dict[str, Any]:
 
 
 def _add(agent: Agent, credential: Credential, *, by: Member, expires_at: datetime | None) -> Credential:
+    require_allowed(agent, credential.kind)
     if expires_at is not None and not now() < expires_at <= now() + LONGEST:
         raise ValidationError({"expires_at": "Choose a day after today and within 366 days."})
     with transaction.atomic():

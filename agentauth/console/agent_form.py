@@ -6,6 +6,7 @@ from typing import Any
 
 from django import forms
 
+from agentauth.agents.assurance import KEY_ALONE
 from agentauth.agents.models import RISKS, Agent
 from agentauth.console.pasted_key import NotAKey, public_jwk
 from agentauth.oauth.errors import InvalidRedirectUri
@@ -164,7 +165,19 @@ class RegisterForm(AgentForm):
         help_text="PEM or JWK: EC P-256, Ed25519, or RSA of at least 2048 bits.",
         widget=forms.Textarea(attrs={"rows": 4, "spellcheck": "false", "class": "mono", "autocomplete": "off"}),
     )
-    field_order = ("kind", "name", "purpose", "owner", "scopes", "redirect_uris", "proof", "key", "valid_until")
+    high_assurance = forms.BooleanField(label="High assurance", required=False)
+    field_order = (
+        "kind",
+        "name",
+        "purpose",
+        "owner",
+        "scopes",
+        "redirect_uris",
+        "proof",
+        "key",
+        "high_assurance",
+        "valid_until",
+    )
 
     kinds = KINDS
     proofs = PROOFS
@@ -177,6 +190,8 @@ class RegisterForm(AgentForm):
                 said["jwk"] = public_jwk(said.get("key", ""))
             except NotAKey as wrong:
                 self.add_error("key", str(wrong))
+        if said.get("high_assurance") and proof not in ("browser", "paste"):
+            self.add_error("high_assurance", KEY_ALONE)
         if proof == "none" and kind == Agent.Kind.AUTONOMOUS:
             self.add_error("proof", "An agent that runs by itself must prove itself with a key or a secret.")
         if proof == "none" and kind != Agent.Kind.AUTONOMOUS and not said.get("redirect_uris", True):

@@ -67,6 +67,7 @@ def _register(request: TenantRequest, form: RegisterForm) -> HttpResponse:
         auth_method=method,
         valid_until=said["valid_until"],
         redirect_uris=said["redirect_uris"],
+        high_assurance=said["high_assurance"],
     )
     scopes = list(said["scopes"])
     set_ceiling(agent, scopes, by=request.member)

@@ -261,7 +261,8 @@ def test_a_client_registers_for_bound_tokens(acme: House) -> None:
     assert agent.dpop_bound_access_tokens and not agent.high_assurance
     form = {"grant_type": "refresh_token", "refresh_token": "x", "client_id": agent.client_id}
     refused(Flow(acme, agent), Flow(acme, agent).post("token", form), "invalid_dpop_proof", "proof_missing")
-    for value in ("true", 1, None, []):
+    values: tuple[Any, ...] = ("true", 1, None, [])
+    for value in values:
         wrong = self_register(acme, document | {"dpop_bound_access_tokens": value})
         said = (wrong.status_code, wrong.json().get("error"))
         assert said == ((201, None) if value is None else (400, "invalid_client_metadata")), value
