@@ -1,9 +1,9 @@
 """Documents of others that we read again and again: kept while fresh, the last good copy longer, errors never."""
 
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any, Generic, TypeVar
 
 import orjson
@@ -42,7 +42,7 @@ class Kept(Generic[T]):
 
     def get(self, url: str, *, enough: Callable[[T], bool] = lambda value: True) -> T:
         """The document at `url`; asked for when no longer fresh or when it is not `enough`. Raises Unreadable."""
-        at, copy = time.monotonic(), self._copies.get(url)
+        at, copy = monotonic(), self._copies.get(url)
         if copy is not None and ((at < copy.fresh_until and enough(copy.value)) or at < copy.asked + _AGAIN):
             return copy.value
         try:
@@ -66,7 +66,7 @@ class Kept(Generic[T]):
             raise Unreadable(f"{url} does not answer with JSON.") from None
         except ValueError as problem:
             raise Unreadable(str(problem)) from None
-        at = time.monotonic()
+        at = monotonic()
         with self._lock:
             if len(self._copies) >= _MOST:
                 self._copies.clear()

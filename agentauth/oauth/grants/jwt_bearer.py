@@ -26,7 +26,7 @@ from agentauth.oauth.trust.act import DEEPEST, actors_before, depth
 from agentauth.oauth.trust.allowing import vouched_grant
 from agentauth.oauth.trust.issuers import find_issuer, read_from
 from agentauth.oauth.trust.person import member_of
-from agentauth.oauth.trust.reading import ID_JAG, LEEWAY, NotGood, text, type_of
+from agentauth.oauth.trust.reading import ID_JAG, LEEWAY, WORKLOAD, NotGood, text, type_of
 from agentauth.resources.models import Resource
 
 GRANT_TYPE = JWT_BEARER
@@ -38,9 +38,12 @@ def prove(asked: Parameters, client: Agent) -> Authority:
     """Raises InvalidGrant for an assertion that is not good (RFC 7523 §3.1)."""
     assertion = asked.require("assertion")
     try:
-        if type_of(assertion) in ID_JAG.types:
+        typ = type_of(assertion)
+        if typ in ID_JAG.types:
             return _for_a_person(asked, client, assertion)
-        return _for_itself(asked, client, assertion)
+        if typ in WORKLOAD.types:
+            return _for_itself(asked, client, assertion)
+        raise NotGood("assertion_type", "This is a token of another type.")
     except NotGood as why:
         raise InvalidGrant(str(why), reason=why.reason) from None
 
