@@ -37,6 +37,7 @@ class Knobs(BaseSettings):
     database_url: str = Field(default="", validation_alias="DATABASE_URL")
     database_app_url: str = ""
     database_sequencer_url: str = ""
+    database_direct_url: str = ""  # past a pooler in transaction mode, for who listens
     redis_url: str = Field(default="", validation_alias="REDIS_URL")
 
     # Hosts at private addresses that tenants may nevertheless reach, as `host` or `host:port`
@@ -221,6 +222,7 @@ DATABASES = {
     "sequencer": _as_role(KNOBS.database_sequencer_url, paths.SEQUENCER_ROLE),
     "owner": _postgres(KNOBS.database_url, paths.OWNER_ROLE),
 }
+DATABASE_DIRECT = _as_role(KNOBS.database_direct_url, paths.APP_ROLE) if KNOBS.database_direct_url else None
 
 # People: sign-in
 AUTH_USER_MODEL = "tenants.User"

@@ -23,18 +23,18 @@ Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 Pool = AsyncConnectionPool[Connection]
 
 
-def conninfo() -> str:
-    """Where Django's `default` leads, in libpq's words."""
-    alias = settings.DATABASES["default"]
+def conninfo(*, direct: bool = False) -> str:
+    """Where Django's `default` leads, in libpq's words; `direct`, past the pooler if there is a way past."""
+    alias = (settings.DATABASE_DIRECT if direct else None) or settings.DATABASES["default"]
     named = {"dbname": "NAME", "user": "USER", "password": "PASSWORD", "host": "HOST", "port": "PORT"}
     given = {ours: alias[theirs] for ours, theirs in named.items() if alias.get(theirs)}
     known = {"connect_timeout": 2, "application_name": "agentauth-gateway"}
     return make_conninfo(**(alias.get("OPTIONS", {}) | known | given))
 
 
-async def connect() -> Connection:
+async def connect(*, direct: bool = False) -> Connection:
     """A connection of one's own, in autocommit: transactions are said explicitly."""
-    connection = await psycopg.AsyncConnection.connect(conninfo(), autocommit=True)
+    connection = await psycopg.AsyncConnection.connect(conninfo(direct=direct), autocommit=True)
     await _configure(connection)
     return connection
 

@@ -1,7 +1,13 @@
-"""Hearing what changed: one connection of its own that listens, and a heartbeat that proves that it still hears."""
+"""Hearing what changed: one connection of its own that listens, and a heartbeat that proves that it still hears.
+
+That the connection lives does not prove that notices come: a pooler that lends another server connection to each
+transaction swallows them without an error. So a word is said to ourselves over another connection, and who does not
+hear it is deaf.
+"""
 
 import asyncio
 import logging
+import secrets
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -18,8 +24,18 @@ log = logging.getLogger(__name__)
 HEARTBEAT = 0.25
 TRUST = 1.0  # seconds after a proof of hearing during which what we hold counts as current
 RETRY = 0.25
+SELF_CALL = 5.0  # seconds between two words to ourselves
+
+_DEAF = (
+    "notices do not arrive here, so the database is asked about every call: a pooler in transaction mode is between; "
+    "set AGENTAUTH_DATABASE_DIRECT_URL to an address that leads to PostgreSQL itself"
+)
 
 OnNotice = Callable[[UUID, str, str], None]
+
+
+class Deaf(Exception):
+    """The connection is well, and what others say does not arrive over it."""
 
 
 class Hearing:
@@ -29,6 +45,9 @@ class Hearing:
         self._on_notice, self._on_gap = on_notice, on_gap
         self._trusted_until = 0.0
         self._silent_since = time.monotonic()
+        self._name = f"{CHANNEL}_{secrets.token_hex(8)}"  # nobody else is woken by our own word
+        self._own_word = ""
+        self._hears_itself_until = 0.0
 
     @property
     def is_fresh(self) -> bool:
@@ -44,6 +63,8 @@ class Hearing:
         while True:
             try:
                 await self._listen()
+            except Deaf:
+                log.error(_DEAF)
             except (psycopg.Error, OSError, TimeoutError) as problem:
                 log.warning("not hearing the database: %s", str(problem).strip().splitlines()[:1])
             self._trusted_until = 0.0
@@ -51,17 +72,33 @@ class Hearing:
 
     async def _listen(self) -> None:
         async with asyncio.timeout(5):
-            connection = await connect()
+            connection = await connect(direct=True)
         try:
             await connection.execute(f"LISTEN {CHANNEL}")
+            await connection.execute(f"LISTEN {self._name}")
+            await self._call_ourselves(connection)
             await self._on_gap()  # from here on nothing is missed; what was held before may be old
             while True:
+                if time.monotonic() > self._hears_itself_until:
+                    await self._call_ourselves(connection)
                 await self._beat(connection)
                 async for notice in connection.notifies(timeout=HEARTBEAT):
-                    self._heard(notice.payload)
+                    self._heard(notice)
         finally:
             with suppress(Exception):
                 await asyncio.wait_for(connection.close(), 1)
+
+    async def _call_ourselves(self, connection: Connection) -> None:
+        """Raises Deaf unless what another connection says arrives here."""
+        self._own_word = secrets.token_hex(8)
+        await _say(self._name, self._own_word)
+        until = time.monotonic() + TRUST
+        while self._own_word:
+            async for notice in connection.notifies(timeout=max(0, until - time.monotonic()), stop_after=1):
+                self._heard(notice)
+            if self._own_word and time.monotonic() > until:
+                raise Deaf
+        self._hears_itself_until = time.monotonic() + SELF_CALL
 
     async def _beat(self, connection: Connection) -> None:
         """A round trip: whatever was committed before it began has arrived when it ends."""
@@ -69,15 +106,28 @@ class Hearing:
         async with asyncio.timeout(TRUST):
             await connection.execute("SELECT 1")
         async for notice in connection.notifies(timeout=0):
-            self._heard(notice.payload)
+            self._heard(notice)
         self._silent_since = began
         self._trusted_until = began + TRUST
 
-    def _heard(self, payload: str) -> None:
+    def _heard(self, notice: psycopg.Notify) -> None:
+        if notice.channel == self._name:
+            self._own_word = "" if notice.payload == self._own_word else self._own_word
+            return
         try:
-            said = orjson.loads(payload)
+            said = orjson.loads(notice.payload)
             tenant, what, subject = UUID(said["tenant"]), str(said["what"]), str(said.get("subject", ""))
         except (ValueError, KeyError, TypeError):
             log.warning("a notice that is not ours on channel %s", CHANNEL)
             return
         self._on_notice(tenant, what, subject)
+
+
+async def _say(channel: str, word: str) -> None:
+    async with asyncio.timeout(TRUST):
+        voice = await connect()
+        try:
+            await voice.execute("SET synchronous_commit = off")  # it is a word, not a deed
+            await voice.execute("SELECT pg_notify(%s, %s)", [channel, word])
+        finally:
+            voice.pgconn.finish()
