@@ -5,6 +5,7 @@ from urllib.parse import urlencode
 from django.utils.timezone import now
 
 from agentauth.keys.addresses import issuer
+from agentauth.oauth.authorization_details import read_details
 from agentauth.oauth.authorization_request import read_scope
 from agentauth.oauth.client_authentication import authenticate_client
 from agentauth.oauth.device_codes import INTERVAL, SECONDS, keep
@@ -28,11 +29,12 @@ def device_authorization(call: Call) -> Answer:
         raise UnauthorizedClient("This client is not registered for device codes.", reason="grant_not_registered")
     require_no_device(client)
     with in_tenant(call.tenant.id):
+        details = read_details(asked.get("authorization_details", ""), client, call.tenant)
         resource, scope, protocol_scope = read_scope(asked, client, call.tenant)
         waiting = DeviceRequest.objects.filter(tenant=call.tenant, agent=client, expires_at__gt=now())
         if waiting.filter(allowed_at=None, refused_at=None)[:_MOST_OPEN].count() >= _MOST_OPEN:
             raise TooManyRequests("Too many devices of this client wait for an answer.", reason="devices_waiting")
-        device_code, user_code = keep(client, resource, scope, protocol_scope)
+        device_code, user_code = keep(client, resource, scope, protocol_scope, details)
     page = f"{issuer(call.tenant)}/device/"
     return Answer(
         {

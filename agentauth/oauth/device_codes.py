@@ -8,6 +8,7 @@ from django.db import connection
 from django.utils.timezone import now
 
 from agentauth.agents.models import Agent
+from agentauth.oauth.authorization_details import Details
 from agentauth.oauth.errors import TemporarilyUnavailable
 from agentauth.oauth.models import DeviceRequest
 from agentauth.resources.models import Resource
@@ -19,7 +20,9 @@ ALPHABET = "BCDFGHJKLMNPQRSTVWXZ"  # §6.1: no vowels, so that no words come out
 _LENGTH = 8  # 34 bits: enough for as few guesses as a person has, see device.py
 
 
-def keep(client: Agent, resource: Resource, scope: tuple[str, ...], protocol_scope: tuple[str, ...]) -> tuple[str, str]:
+def keep(
+    client: Agent, resource: Resource, scope: tuple[str, ...], protocol_scope: tuple[str, ...], details: Details = ()
+) -> tuple[str, str]:
     """A new request's device code and user code (§3.2). In the tenant's transaction; kept are only their hashes."""
     device_code = secrets.token_urlsafe(32)
     for _ in range(8):
@@ -33,6 +36,7 @@ def keep(client: Agent, resource: Resource, scope: tuple[str, ...], protocol_sco
                 resource=resource,
                 scope=" ".join(scope),
                 protocol_scope=" ".join(protocol_scope)[:60],
+                authorization_details=list(details),
                 interval=INTERVAL,
                 expires_at=now() + timedelta(seconds=SECONDS),
             )
