@@ -40,7 +40,7 @@ class Introductions(forms.Form):
 @require_http_methods(["GET", "POST"])
 @tenant_page(roles=ADMINS)
 def settings(request: TenantRequest) -> HttpResponse:
-    form = Introductions(request.POST or None, initial=_as_is(request))
+    form = Introductions(request.POST if request.method == "POST" else None, initial=_as_is(request))
     if request.method == "POST" and form.is_valid():
         chosen = form.cleaned_data["introductions"]
         set_introductions(

@@ -27,7 +27,7 @@ def agent_ways(request: TenantRequest, agent_id: UUID) -> HttpResponse:
     agent = require_agent(request, agent_id)
     if agent.registration != Agent.Registration.ADMIN or agent.state == Agent.State.RETIRED:
         raise Http404
-    form = WaysForm(request.POST or None, initial={"grant_types": agent.grant_types})
+    form = WaysForm(request.POST if request.method == "POST" else None, initial={"grant_types": agent.grant_types})
     if request.method == "POST" and form.is_valid():
         try:
             agent.change(by=request.member, grant_types=checked_ways(agent, form.cleaned_data["grant_types"]))
