@@ -79,6 +79,8 @@ def narrow(authority: Authority, asked: Parameters, client: Agent, call: Call) -
     granted = set(grant.permissions.exclude(mode="never").values_list("scope__name", flat=True))
     possible = {scope.name for scope in offerable(client, grant.resource, grant.member)} & granted
     names = [name for name in scope_names(asked.get("scope", "")) if name not in PROTOCOL_SCOPES]
+    if authority.gives_part:
+        names = [name for name in names if name in authority.scope] or names
     if not set(names) <= set(authority.scope):
         raise InvalidScope("More was asked for than was granted.", reason="scope_grows", grant=grant)
     asked_details = read_details(asked.get("authorization_details", ""), client, call.tenant)

@@ -31,10 +31,11 @@ def register_agent(stack: Stack, admin: Person, name: str, scopes: list[str], *,
 
 
 def register_agent_with_key(
-    stack: Stack, admin: Person, name: str, scopes: list[str], key: str, *, redirect: str = ""
+    stack: Stack, admin: Person, name: str, scopes: list[str], key: str, *, redirect: str = "", assured: bool = False
 ) -> str:
     """An agent that proves itself with a key of its own; `key` is the public part as a JWK."""
-    return _register(stack, admin, name, scopes, redirect, {"proof": "paste", "key": key})
+    proof = {"proof": "paste", "key": key} | ({"high_assurance": "on"} if assured else {})
+    return _register(stack, admin, name, scopes, redirect, proof)
 
 
 def _register(stack: Stack, admin: Person, name: str, scopes: list[str], redirect: str, proof: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from mcp.client.client import Client
 from mcp.shared.auth import OAuthClientInformationFull
 from pydantic import AnyUrl
 
-from tests.flows.mcp_client import CALLBACK, Denied, Memory, mcp_client
+from tests.flows.mcp_client import CALLBACK, Denied, Memory, by_itself, connected, mcp_client
 from tests.flows.node_program import Browse, NodeProgram, Problem, node_program
 
 
@@ -45,12 +45,14 @@ KINDS = (
 
 @dataclass(frozen=True)
 class Registered:
-    """How the host is known to the issuer: by its document, by name and secret from an admin, or not yet."""
+    """How the host is known to the issuer: by its document, by an id from an admin, or not yet."""
 
     name: str
     document: str | None = None
     client_id: str = ""
     secret: str = ""
+    key: str = ""  # its private key, PEM
+    itself_at: str = ""  # the issuer that it knows, when it acts for itself and not for a person
 
 
 class Host(Protocol):
@@ -84,9 +86,20 @@ class _Python:
                 token_endpoint_auth_method="client_secret_basic",
             )
         self.portal = running.enter_context(start_blocking_portal())
-        connecting = mcp_client(
-            url, browse, self.memory, mode=kind.mode, name=registered.name, document=registered.document
-        )
+        if registered.itself_at:
+            auth = by_itself(
+                url,
+                registered.client_id,
+                issuer=registered.itself_at,
+                secret=registered.secret,
+                key=registered.key,
+            )
+            self.memory = auth.context.storage
+            connecting = connected(url, auth, kind.mode)
+        else:
+            connecting = mcp_client(
+                url, browse, self.memory, mode=kind.mode, name=registered.name, document=registered.document
+            )
         try:
             self.client: Client = running.enter_context(self.portal.wrap_async_context_manager(connecting))
         except BaseExceptionGroup as problems:
@@ -170,7 +183,14 @@ def _typescript(running: ExitStack, kind: Kind, url: str, registered: Registered
     }
     if registered.document:
         told["document"] = registered.document
-    if registered.client_id:
+    if registered.itself_at:
+        told["itself"] = {
+            "client_id": registered.client_id,
+            "issuer": registered.itself_at,
+            "secret": registered.secret,
+            "key": registered.key,
+        }
+    elif registered.client_id:
         told["client"] = {"client_id": registered.client_id, "client_secret": registered.secret}
     return _TypeScript(running.enter_context(node_program(node, "mcp_client.mjs", browse, **told)))
 

@@ -10,6 +10,11 @@ from urllib.parse import parse_qs, urlsplit
 import anyio
 import httpx2
 from mcp.client.auth import AuthorizationCodeResult, OAuthClientProvider
+from mcp.client.auth.extensions.client_credentials import (
+    ClientCredentialsOAuthProvider,
+    PrivateKeyJWTOAuthProvider,
+    SignedJWTParameters,
+)
 from mcp.client.client import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.auth import OAuthClientInformationFull, OAuthClientMetadata, OAuthToken
@@ -41,6 +46,23 @@ class Memory:
 
     async def set_client_info(self, client_info: OAuthClientInformationFull) -> None:
         self.client = client_info
+
+
+def by_itself(url: str, client_id: str, *, issuer: str, secret: str = "", key: str = "") -> OAuthClientProvider:
+    """What an agent without a person uses: its secret, or its private key (ES256, PEM)."""
+    if secret:
+        return ClientCredentialsOAuthProvider(url, Memory(), client_id, secret, issuer=issuer)
+    signing = SignedJWTParameters(issuer=client_id, subject=client_id, signing_key=key, signing_algorithm="ES256")
+    return PrivateKeyJWTOAuthProvider(url, Memory(), client_id, signing.create_assertion_provider(), issuer=issuer)
+
+
+@asynccontextmanager
+async def connected(url: str, auth: OAuthClientProvider, mode: str) -> AsyncIterator[Client]:
+    async with (
+        httpx2.AsyncClient(auth=auth, timeout=30) as http,
+        Client(streamable_http_client(url, http_client=http), mode=mode) as client,
+    ):
+        yield client
 
 
 @asynccontextmanager
@@ -81,8 +103,5 @@ async def mcp_client(
         callback_handler=come_back,
         client_metadata_url=document,
     )
-    async with (
-        httpx2.AsyncClient(auth=auth, timeout=30) as http,
-        Client(streamable_http_client(url, http_client=http), mode=mode) as client,
-    ):
+    async with connected(url, auth, mode) as client:
         yield client

@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from jwt.algorithms import ECAlgorithm
 
-from tests.flows.admin import register_agent, scopes_of
+from tests.flows.admin import register_agent, register_agent_with_key, scopes_of
 from tests.flows.hosts import KINDS, Host, Kind, Refused, Registered, host
 from tests.flows.installation import TOKEN_LIFE, Installation
 from tests.flows.mcp_client import CALLBACK
@@ -187,6 +190,37 @@ def entered_after_a_refusal(here: Installation, client_id: str) -> None:
     assert {tuple(event["reasons"]) for event in refused} == {("grant_lacks_scope", "scope_missing")}
     entered = [event for event in here.events("call.allowed", client_id) if event["operation"] == "enter_meeting_room"]
     assert len(entered) == 1
+
+
+@pytest.mark.parametrize("proof", ["secret", "key"])
+@pytest.mark.parametrize("kind", [KINDS[0], KINDS[2], KINDS[4]], ids=lambda kind: kind.name)
+def test_a_client_without_a_person_gets_what_an_admin_granted_it(here: Installation, kind: Kind, proof: str) -> None:
+    """MCP ext-auth, client credentials: it asks for every scope that the 401 names and is given those it has been."""
+    name, scopes = f"Alone {kind.name} {proof}", scopes_of(here.stack, "office-mcp", "read")
+    if proof == "secret":
+        client_id, secret = register_agent(here.stack, here.ada, name, scopes)
+        registered = Registered(name, client_id=client_id, secret=secret, itself_at=here.issuer)
+    else:
+        private, public = key_pair()
+        client_id = register_agent_with_key(here.stack, here.ada, name, scopes, public)
+        registered = Registered(name, client_id=client_id, key=private, itself_at=here.issuer)
+    with host(kind, here.office_mcp, registered, never_asked, here.node) as it:
+        assert it.scope() == "rooms:read"
+        assert set(it.tools()) == READ
+        assert "meeting" in it.call("list_rooms")
+    assert here.events("token.issued", client_id)[0]["details"]["grant_type"] == "client_credentials"
+    assert not [event for event in here.events("call.allowed", client_id) if event.get("member")]
+
+
+def never_asked(url: str) -> str:
+    raise AssertionError(f"nobody is to be asked, but {url} was opened")
+
+
+def key_pair() -> tuple[str, str]:
+    """A private key (PEM) and its public part (JWK)."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    return pem, str(ECAlgorithm.to_jwk(key.public_key()))
 
 
 def test_a_client_goes_on_when_its_token_has_run_out_without_asking_the_person(

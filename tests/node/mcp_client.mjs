@@ -4,8 +4,9 @@ import { randomUUID } from 'node:crypto';
 import { converse, sendPerson, told } from './conversation.mjs';
 
 const isV2 = told.sdk === '@modelcontextprotocol/client';
-const parts = isV2 ? [''] : ['/client/index.js', '/client/streamableHttp.js', '/client/auth.js'];
-const sdk = Object.assign({}, ...(await Promise.all(parts.map((part) => import(told.sdk + part)))));
+const parts = isV2 ? [''] : ['/client/index.js', '/client/streamableHttp.js', '/client/auth.js', '/client/auth-extensions.js'];
+const found = await Promise.allSettled(parts.map((part) => import(told.sdk + part))); // the oldest has no extensions
+const sdk = Object.assign({}, ...found.map((one) => one.value));
 
 /** What a host keeps: its registration, its tokens and the verifier of the request that is under way. */
 const kept = {
@@ -36,12 +37,25 @@ const kept = {
   client: told.client,
 };
 
+if (told.bound) {
+  const session = sdk.DpopSession.create(); // one key for as long as the host runs
+  kept.dpop = () => session;
+}
+
+/** What an agent without a person uses: its secret, or its private key. */
+function byItself({ client_id: clientId, issuer: expectedIssuer, secret: clientSecret, key: privateKey }) {
+  return clientSecret
+    ? new sdk.ClientCredentialsProvider({ clientId, clientSecret, expectedIssuer })
+    : new sdk.PrivateKeyJwtProvider({ clientId, privateKey, algorithm: 'ES256', expectedIssuer });
+}
+
+const authProvider = told.itself ? byItself(told.itself) : kept;
 let client, transport;
 
 function begin() {
   const negotiation = isV2 ? { versionNegotiation: { mode: told.mode } } : {};
   client = new sdk.Client({ name: 'real-client', version: '1' }, negotiation);
-  transport = new sdk.StreamableHTTPClientTransport(new URL(told.url), { authProvider: kept });
+  transport = new sdk.StreamableHTTPClientTransport(new URL(told.url), { authProvider });
   return client.connect(transport);
 }
 
@@ -67,11 +81,11 @@ await converse({
   connect: async () => {
     await withPerson(begin);
     const version = client.getNegotiatedProtocolVersion?.() ?? transport.protocolVersion;
-    return { version, client_id: kept.client.client_id, scope: kept.held.scope };
+    return { version, client_id: authProvider.clientInformation().client_id };
   },
   tools: async () => (await client.listTools()).tools.map((tool) => tool.name),
   call: ({ name, args }) => withPerson(() => client.callTool({ name, arguments: args ?? {} })),
-  held: () => kept.held,
+  held: () => authProvider.tokens(),
   // What a host does whose SDK tries a refresh where only the person can help
   forget: () => void kept.invalidateCredentials('tokens'),
   close: () => client.close(),

@@ -198,6 +198,17 @@ def test_an_agent_for_itself_gets_what_an_admin_granted_and_no_refresh_token(by_
     refused(by_itself.post("token", form | by_itself.proof() | {"resource": by_itself.issuer}), "invalid_target")
 
 
+def test_an_agent_for_itself_that_asks_for_all_there_is_gets_what_was_granted_and_is_told(by_itself: Flow) -> None:
+    """RFC 6749 §3.3: a part may be left out if the answer says so; real MCP clients ask for all the challenge names."""
+    form = {"grant_type": "client_credentials", "resource": by_itself.resource} | by_itself.proof()
+    answer = by_itself.post("token", form | {"scope": "rooms:read rooms:book finance:enter"})
+    assert answer.status_code == 200 and answer.json()["scope"] == "rooms:read"
+    claims = jwt.decode(answer.json()["access_token"], options={"verify_signature": False})
+    assert claims["scope"] == "rooms:read"
+    refused(by_itself.post("token", form | {"scope": "rooms:read nothing:here"}), "invalid_scope")
+    assert events_of(by_itself.house.tenant.id, "token.refused")[-1].reasons == ["unknown_scope"]
+
+
 def test_without_an_admins_grant_there_is_no_token(flow: Flow) -> None:
     refused(flow.post("token", {"grant_type": "client_credentials"} | flow.proof()), "unauthorized_client")
 

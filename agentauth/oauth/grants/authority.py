@@ -47,6 +47,7 @@ class Authority:
     nonce: str = ""
     openid: bool = False
     delegation: Delegation | None = None
+    gives_part: bool = False  # RFC 6749 §3.3: of what was asked for, what is granted; else asking for more is refused
     bound_to: str = ""  # the only key (RFC 7638 thumbprint) that may use this artefact (RFC 9449 §5, §10)
     authorization_details: tuple[dict[str, Any], ...] = ()  # RFC 9396, as allowed
     acr: str = ""  # RFC 9470
