@@ -284,7 +284,7 @@ def todos(tenant: Tenant, member: Member, *, waiting: int, asking: int) -> list[
     """What an admin should look at. `waiting` calls wait for this very member, `asking` agents ask them for a badge."""
     found: list[Todo] = []
     if asking:
-        words = "1 agent asks you for a badge." if asking == 1 else f"{asking} agents ask you for a badge."
+        words = "You are asked for a badge." if asking == 1 else f"You are asked for {asking} badges."
         found.append(
             Todo("ask", words, "It may act for you once you say yes; it lapses if you do not.", "Answer", "inbox")
         )

@@ -451,7 +451,7 @@ def test_the_frame_and_the_home_page_count_it(asker: Flow) -> None:
     begun(asker, login_hint="ada@acme.example")
     begun(asker)
     home = cast.signed_in(asker.house.members["ada"]).get("/t/acme/").content.decode()
-    assert '1<span class="hidden"> waiting</span>' in home and "1 agent asks you for a badge" in home
+    assert '1<span class="hidden"> waiting</span>' in home and "You are asked for a badge" in home
     mine = asker.browser.get("/t/acme/my/agents/").content.decode()
     assert '1<span class="hidden"> waiting</span>' in mine
 
