@@ -6,7 +6,7 @@ A request is pushed by the client itself, the client proves itself with a key, a
 from agentauth.agents.models import Agent
 from agentauth.oauth.errors import InvalidClient, InvalidDPoPProof, InvalidRequest, UnauthorizedClient
 
-ALGORITHMS = ("ES256", "EdDSA", "PS256")  # §5.4.1
+ALGORITHMS = ("ES256", "Ed25519", "EdDSA", "PS256")  # §5.4.1
 LONGEST_CODE = 60  # seconds, §5.3.2.1
 
 

@@ -34,7 +34,7 @@ def test_without_a_token_the_answer_says_where_to_get_one(acme):
     answer = Api(acme, None).get("/agents")
     refused(answer, "no-token", 401)
     metadata = f"http://localhost:8000/.well-known/oauth-protected-resource/api/v1/tenants/{acme.tenant.slug}"
-    offered = 'DPoP algs="ES256 EdDSA PS256 RS256"'
+    offered = 'DPoP algs="ES256 Ed25519 EdDSA PS256 RS256"'
     assert answer["WWW-Authenticate"] == f'Bearer resource_metadata="{metadata}", {offered}'
     described = Client().get(metadata.removeprefix("http://localhost:8000")).json()
     assert described["resource"] == management_url(acme.tenant.slug)

@@ -20,7 +20,7 @@ def test_metadata_says_whose_tokens_are_good_here(stage: Stage) -> None:
         "scopes_supported": ["finance:enter", "meeting:enter", "rooms:book", "rooms:read"],
         "bearer_methods_supported": ["header"],
         "resource_name": "Office",
-        "dpop_signing_alg_values_supported": ["ES256", "EdDSA", "PS256", "RS256"],
+        "dpop_signing_alg_values_supported": ["ES256", "Ed25519", "EdDSA", "PS256", "RS256"],
         "dpop_bound_access_tokens_required": False,
     }
     assert answer.header("access-control-allow-origin") == "*"

@@ -79,14 +79,14 @@ def test_as_bearer_a_bound_token_is_nothing(stage: Stage, bound: Bound) -> None:
         answer = bound.call("GET", "/rooms", *proofs, scheme="Bearer")
         the_refusal(stage, answer, "proof_missing", "invalid_token")
         bearer, dpop = answer.all("www-authenticate")
-        assert bearer.startswith("Bearer ") and dpop == 'DPoP algs="ES256 EdDSA PS256 RS256"'
+        assert bearer.startswith("Bearer ") and dpop == 'DPoP algs="ES256 Ed25519 EdDSA PS256 RS256"'
 
 
 def test_an_unbound_token_does_not_pass_for_bound(stage: Stage, bound: Bound) -> None:
     bound.token = stage.token()
     answer = bound.call("GET", "/rooms", bound.proof("GET", "/rooms"))
     the_refusal(stage, answer, "token_not_bound", "invalid_token")
-    assert challenge(answer).startswith('DPoP algs="ES256 EdDSA PS256 RS256", error="invalid_token"')
+    assert challenge(answer).startswith('DPoP algs="ES256 Ed25519 EdDSA PS256 RS256", error="invalid_token"')
 
 
 def test_the_offer_stands_beside_the_bearer_challenge(stage: Stage) -> None:

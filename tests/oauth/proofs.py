@@ -12,14 +12,17 @@ from uuid import uuid4
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from jwt.algorithms import get_default_algorithms
+from jwt.algorithms import OKPAlgorithm, get_default_algorithms
 
 from agentauth.keys.signing import thumbprint
 from agentauth.oauth.dpop import fresh_nonce
 
+JWS = jwt.PyJWS()
+JWS.register_algorithm("Ed25519", OKPAlgorithm())
+
 
 def new_key(alg: str = "ES256") -> Any:
-    if alg == "EdDSA":
+    if alg in ("EdDSA", "Ed25519"):
         return ed25519.Ed25519PrivateKey.generate()
     return ec.generate_private_key(ec.SECP256R1()) if alg == "ES256" else rsa.generate_private_key(65537, 2048)
 
@@ -34,7 +37,8 @@ class Holder:
 
     def __post_init__(self) -> None:
         self.key = self.key or new_key(self.alg)
-        made = json.loads(get_default_algorithms()[self.alg].to_jwk(self.key.public_key()))
+        kind = get_default_algorithms()["EdDSA" if self.alg == "Ed25519" else self.alg]
+        made = json.loads(kind.to_jwk(self.key.public_key()))
         self.jwk = {name: made[name] for name in ("kty", "crv", "x", "y", "n", "e") if name in made}
 
     @property
@@ -51,4 +55,5 @@ class Holder:
             claims["ath"] = urlsafe_b64encode(hashlib.sha256(token.encode()).digest()).rstrip(b"=").decode()
         said = {name: value for name, value in (claims | changes).items() if value is not None}
         head = {"typ": "dpop+jwt", "jwk": self.jwk} | (header or {})
-        return jwt.encode(said, self.key, self.alg, headers={n: v for n, v in head.items() if v is not None})
+        text = json.dumps(said).encode()
+        return JWS.encode(text, self.key, self.alg, headers={n: v for n, v in head.items() if v is not None})

@@ -323,7 +323,7 @@ def test_times_beyond_all_in_a_token_of_our_own_key_are_no_token(flow: Flow) -> 
 def test_discovery_names_the_algorithms(acme: House) -> None:
     """§5.1."""
     said = Client().get(f"/.well-known/oauth-authorization-server/t/{acme.tenant.slug}").json()
-    assert said["dpop_signing_alg_values_supported"] == ["ES256", "EdDSA", "PS256", "RS256"]
+    assert said["dpop_signing_alg_values_supported"] == ["ES256", "Ed25519", "EdDSA", "PS256", "RS256"]
 
 
 def test_the_grant_behind_a_bound_token_is_the_same(flow: Flow) -> None:
