@@ -71,9 +71,9 @@ def frame(request: HttpRequest) -> dict[str, Any]:
     if user.is_operator and (operator := _link("This installation", "operator")):
         own.append(operator)
     tenant, member = getattr(request, "tenant", None), getattr(request, "member", None)
-    if tenant is not None and member is not None and member.may_administer:
-        if href := _address("settings", tenant.slug):  # not at an issuer's own host
-            own.append(Link(f"Settings of {tenant.name}", href))
+    administers = tenant is not None and member is not None and member.may_administer
+    if administers and (href := _address("settings", tenant.slug)):  # not at an issuer's own host
+        own.append(Link(f"Settings of {tenant.name}", href))
     if tenant is None or member is None:
         return {"frame": Frame(plain.theme, plain.path, user, own=own)}
     if connection.in_atomic_block:

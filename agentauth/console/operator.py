@@ -7,6 +7,7 @@ from uuid import UUID
 
 from django import forms
 from django.conf import settings
+from django.contrib import messages
 from django.core.exceptions import ValidationError
 from django.db import connection, transaction
 from django.http import Http404, HttpResponse, HttpResponseRedirect
@@ -16,10 +17,12 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods
 
 from agentauth.console.resources import add_errors
+from agentauth.keys.addresses import issuer
 from agentauth.keys.ring import seal, unseal
 from agentauth.resources.founding import found_tenant
 from audit.record import Actor
 from tenants.access import TenantRequest, operator_page
+from tenants.issuer import move_issuer
 from tenants.models import SLUG, SignInLink, Tenant
 from tenants.rls import set_tenant
 
@@ -98,7 +101,39 @@ def tenant_founded(request: TenantRequest, tenant_id: UUID) -> HttpResponse:
         sealed = bytes.fromhex(kept["link"])
         link = unseal(sealed, tenant_id=tenant.id, row_id=tenant.id, purpose=_LINK).decode()
         del request.session[_LINK]
-    return render(request, "console/operator/founded.html", {"counted": _counted(tenant), "link": link})
+    page = {"counted": _counted(tenant), "link": link, "issuer": issuer(tenant)}
+    return render(request, "console/operator/founded.html", page)
+
+
+class IssuerHost(forms.Form):
+    """Where the organisation's issuer stands."""
+
+    host = forms.CharField(
+        label="Host of its own",
+        max_length=253,
+        required=False,
+        help_text="Its name alone, such as auth.acme.example. Empty for the address under ours.",
+    )
+
+
+@require_http_methods(["GET", "POST"])
+@operator_page
+def tenant_issuer(request: TenantRequest, tenant_id: UUID) -> HttpResponse:
+    tenant = Tenant.objects.filter(id=tenant_id).first()
+    if tenant is None:
+        raise Http404
+    form = IssuerHost(request.POST or None, initial={"host": tenant.issuer_host})
+    if request.method == "POST" and form.is_valid():
+        set_tenant(tenant.id)
+        try:
+            move_issuer(tenant, form.cleaned_data["host"], by=Actor("operator", str(request.user.id)))
+        except ValidationError as wrong:
+            form.add_error("host", wrong)
+        else:
+            messages.success(request, f"The issuer of {tenant.name} is {issuer(tenant)} from now on.")
+            return HttpResponseRedirect(reverse("operator_tenant", args=[tenant.id]), status=303)
+    page = {"tenant": tenant, "form": form, "issuer": issuer(tenant)}
+    return render(request, "console/operator/issuer.html", page, status=422 if form.errors else 200)
 
 
 def _counted(tenant: Tenant) -> Counted:

@@ -14,6 +14,7 @@ from agentauth.console import (
     frame,
     home,
     inbox,
+    keys,
     members,
     my,
     operator,
@@ -62,6 +63,10 @@ homes: Paths = [
     path(TENANT, home.home, name="home"),
     path(f"{TENANT}door/", home.door, name="door"),
     path(f"{TENANT}settings/", settings.settings, name="settings"),
+    path(f"{TENANT}settings/keys/", keys.keys, name="keys"),
+    path(f"{TENANT}settings/keys/rotate/", keys.keys_rotate, name="keys_rotate"),
+    path(f"{TENANT}settings/keys/period/", keys.keys_period, name="keys_period"),
+    path(f"{TENANT}settings/keys/withdraw/", keys.keys_withdraw, name="keys_withdraw"),
 ]
 
 agent_pages: Paths = [
@@ -154,6 +159,7 @@ operator_pages: Paths = [
     path("operator/", operator.tenants, name="operator"),
     path("operator/tenants/new/", operator.new_tenant, name="operator_new"),
     path("operator/tenants/<uuid:tenant_id>/", operator.tenant_founded, name="operator_tenant"),
+    path("operator/tenants/<uuid:tenant_id>/issuer/", operator.tenant_issuer, name="operator_issuer"),
     path("operator/catalogue/", catalogue.catalogue, name="catalogue"),
     path("operator/catalogue/new/", catalogue.offer, name="catalogue_offer"),
     path("operator/catalogue/<uuid:entry_id>/withdraw/", catalogue.withdraw, name="catalogue_withdraw"),
