@@ -71,11 +71,10 @@ def frame(request: HttpRequest) -> dict[str, Any]:
     if user.is_operator and (operator := _link("This installation", "operator")):
         own.append(operator)
     tenant, member = getattr(request, "tenant", None), getattr(request, "member", None)
-    administers = tenant is not None and member is not None and member.may_administer
-    if administers and (href := _address("settings", tenant.slug)):  # not at an issuer's own host
-        own.append(Link(f"Settings of {tenant.name}", href))
     if tenant is None or member is None:
         return {"frame": Frame(plain.theme, plain.path, user, own=own)}
+    if member.may_administer and (href := _address("settings", tenant.slug)):  # not at an issuer's own host
+        own.append(Link(f"Settings of {tenant.name}", href))
     if connection.in_atomic_block:
         return {"frame": _inside(request, plain, tenant, member, own)}
     with in_tenant(tenant.id):  # an error page, after the door has closed
