@@ -47,6 +47,8 @@ urlpatterns: Paths = [
     path(".well-known/oauth-authorization-server/t/<issuer:tenant>", metadata),
     path(".well-known/openid-configuration/t/<issuer:tenant>", metadata),
     *issuer_paths("t/<issuer:tenant>/"),
-    path("t/<slug:tenant>/my/inbox/asks/<uuid:request_id>/", agent_asks, name="agent_asks"),  # beside the rest of it
+    # The inbox is with the pages of the organisation, wherever its issuer is
+    path("t/<slug:tenant>/my/inbox/asks/<uuid:request_id>/", agent_asks, name="agent_asks"),
+    path("t/<slug:tenant>/my/inbox/answers/", consent, name="agent_asks_answer"),
 ]
 at_own_host: Paths = issuer_paths("<here:tenant>")

@@ -36,6 +36,7 @@ from tests.oauth.asking import (
     wait_over,
 )
 from tests.oauth.browser import Flow, form_of, register
+from tests.oauth.test_own_host import HERE, OwnFlow, move
 from tests.oauth.test_races import CALLERS, statuses, together
 
 
@@ -581,3 +582,15 @@ def test_the_answer_race_catches_a_missing_lock(unhurried: Flow) -> None:
 
     with mock.patch.object(elsewhere, "waiting", unlocked), pytest.raises(AssertionError):
         race_answers(unhurried, 20)
+
+
+def test_an_issuer_at_its_own_host_asks_in_the_inbox_where_its_people_are(asker: Flow) -> None:
+    move(asker.house)
+    there = OwnFlow(asker.house, asker.agent, asker.secret)
+    auth_req_id = begun(there)
+    page = question(asker)
+    assert 'action="/t/acme/my/inbox/answers/"' in page.content.decode()
+    done = asker.browser.post("/t/acme/my/inbox/answers/", form_of(page) | {"answer": "allow"})
+    assert done.status_code == 200 and "has its badge" in done.content.decode()
+    tokens = fetch(there, auth_req_id).json()
+    assert claims_of(tokens["id_token"])["iss"] == HERE
