@@ -37,6 +37,7 @@ from tenants.models import Tenant
 from tenants.rls import in_tenant
 from tests import cast
 from tests.oauth.browser import Flow, basic
+from tests.oauth.proofs import Holder
 from tests.oauth.serving import Answer, Serving, asked, serving
 
 
@@ -422,18 +423,18 @@ def test_events_of_several_tenants_share_a_commit_and_each_is_in_its_own(
     for flow in flows:
         warmed(served, flow.path("token"), token_form(flow))
     kept = [entry for entry in served.lane.memory._kept.values() if isinstance(entry, Issuable)]
-    assert len({entry.tenant_id for entry in kept}) == 2
+    assert len({entry.event["tenant_id"] for entry in kept}) == 2
     with in_tenant(globex.tenant.id):
         agent.suspend(by=globex.owner, reason="odd")
     rows = []
     for entry in kept:
-        event = event_row(Action.TOKEN_ISSUED, tenant_id=entry.tenant_id, details={"jti": "x"}, **entry.event)
+        event = event_row(Action.TOKEN_ISSUED, details={"jti": "x"}, **entry.event)
         rows.append(statements.Row(event, entry.credential_id))
     one = writer.Writer(statements.PREPARED)
     written = served.run(one.write(rows))
     served.do(one.close)
-    assert {row.id in written for row in rows if row.event[1] == by_itself.house.tenant.id} == {True}
-    assert {row.id in written for row in rows if row.event[1] == globex.tenant.id} == {False}
+    assert {row.id in written for row in rows if row.event[1] == str(by_itself.house.tenant.id)} == {True}
+    assert {row.id in written for row in rows if row.event[1] == str(globex.tenant.id)} == {False}
     assert [event.tenant_id for event in events(by_itself)[-1:]] == [by_itself.house.tenant.id]
     assert "x" not in [event.details.get("jti") for event in events(flows[1])]
 
@@ -443,3 +444,31 @@ def test_another_tenants_way_in_is_its_own(served: Serving, by_itself: Flow, glo
     warmed(served, by_itself.path("token"), form)
     answer = ask(served, f"/t/{globex.tenant.slug}/oauth/token", form)
     assert answer.status == 401 and answer.json["error"] == "invalid_client"
+
+
+def test_a_request_with_a_proof_goes_the_ordinary_way_and_is_never_remembered(served: Serving, by_itself: Flow) -> None:
+    """RFC 9449 §5: what it gets is bound to its key, so it is nobody else's answer."""
+    path, form, holder = by_itself.path("token"), token_form(by_itself), Holder()
+    warmed(served, path, form)
+    before = served.lane.answered
+    for _ in range(3):
+        answer = ask(served, path, form, dpop=holder.proof("POST", f"{by_itself.issuer}/oauth/token"))
+        claims = jwt.decode(answer.json["access_token"], options={"verify_signature": False})
+        assert (answer.json["token_type"], claims["cnf"]) == ("DPoP", {"jkt": holder.jkt})
+    assert served.lane.answered == before
+    bearer = ask(served, path, form)
+    assert bearer.json["token_type"] == "Bearer" and served.lane.answered == before + 1
+
+
+def test_who_must_bind_its_tokens_gets_no_more_of_the_other_kind(served: Serving, by_itself: Flow) -> None:
+    """RFC 9449 §5.2, also where the lane has just given one."""
+    path, form = by_itself.path("token"), token_form(by_itself)
+    warmed(served, path, form)
+    with in_tenant(by_itself.house.tenant.id):
+        agent = Agent.objects.get(pk=by_itself.agent.pk)
+        agent.change(by=by_itself.house.owner, dpop_bound_access_tokens=True)
+    await_hearing(served)
+    for _ in range(3):
+        answer = ask(served, path, form)
+        assert (answer.status, answer.json["error"]) == (400, "invalid_dpop_proof")
+    assert events(by_itself)[-1].reasons == ["proof_missing"]
