@@ -16,6 +16,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from agentauth.agents.models import WrongState
 from agentauth.console.frame import waiting_for
+from agentauth.grants.arguments import visible
 from agentauth.grants.models import Approval
 from agentauth.oauth.backchannel_requests import open_for
 from agentauth.oauth.models import BackchannelRequest
@@ -183,14 +184,14 @@ def _question_page(request: TenantRequest, approval: Approval) -> dict[str, Any]
 
 
 def _name(key: str) -> str:
-    words = str(key).replace("_", " ").replace("-", " ").strip()
+    words = visible(str(key)).replace("_", " ").replace("-", " ").strip()
     return words[:1].upper() + words[1:] if words else "value"
 
 
 def _shown(value: Any) -> str:
     if value is None:
         return ""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = visible(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} … ({len(text):,} characters)"
 
 

@@ -166,7 +166,9 @@ class Refusal:
             error = "invalid_dpop_proof" if reasons & _PROOF_WRONG else "invalid_token"
             found.append(challenge(*where, scope=scope, error=error, description=words, is_dpop=self.is_dpop))
             found += [] if self.is_dpop else [_OFFERED]
-        elif reasons == {Reason.TOKEN_OTHER_CALL}:  # draft-zehavi-oauth-rar-metadata, with the body's details
+        elif (
+            Reason.TOKEN_OTHER_CALL in reasons and reasons <= _DETAILS_HELP
+        ):  # draft-zehavi-oauth-rar-metadata, with the body's details
             error = "insufficient_authorization_details"
             found.append(challenge(self.tenant, self.resource, error=error, description=words, is_dpop=self.is_dpop))
         elif self.status == 403 and reasons <= _SCOPE_HELPS and self.decision.scope:

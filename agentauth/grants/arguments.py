@@ -4,11 +4,13 @@ import hashlib
 import json
 import math
 from typing import Any
+from unicodedata import category
 from urllib.parse import parse_qsl
 
 LONGEST_SHOWN = 16_384
 _PLAIN_DEPTH = 64
 _TOO_BIG = 2**64
+_UNSEEN = ("Cc", "Cf", "Co", "Cn", "Cs", "Zl", "Zp")
 
 
 class BadJSON(ValueError):
@@ -58,6 +60,11 @@ def shown(arguments: Any) -> dict[str, Any]:
     """What a person is shown of them, as the database can keep it (no NUL, no lone surrogate)."""
     clean = _clean(arguments)
     return clean if isinstance(clean, dict) else {"arguments": clean}
+
+
+def visible(text: str) -> str:
+    """`text` with whatever turns, hides or breaks it written out, so that a person reads what a server would."""
+    return "".join(f"‹U+{ord(c):04X}›" if category(c) in _UNSEEN else c for c in text)
 
 
 def query_values(query: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from django.utils.timezone import now
 
 from agentauth.agents.models import Agent, WrongState
 from agentauth.grants.approvals import LIFETIME, give_at_once
-from agentauth.grants.arguments import shown
+from agentauth.grants.arguments import shown, visible
 from agentauth.grants.granting import NotGrantable, give, live_grant, offerable
 from agentauth.grants.models import Grant, Permission
 from agentauth.oauth.authorization_details import find_call
@@ -18,6 +18,7 @@ from agentauth.oauth.errors import InvalidRequest
 from agentauth.resources.models import Resource, Scope
 from tenants.models import Member
 
+_PARTS = {"path": 0, "query": 1, "body": 2}
 _LONGEST = 600  # characters of one argument on the page; what is allowed is bound to all of it
 
 
@@ -120,18 +121,22 @@ def _mode(grant: Grant | None, scope: Scope) -> str:
 
 def _arguments(arguments: dict[str, Any], *, parted: bool) -> Iterator[Argument]:
     """A line for each value; of a REST call, for each in its path, query and body."""
-    for name, value in sorted(arguments.items()):
+    for name, value in sorted(arguments.items(), key=lambda item: (_PARTS.get(item[0], 9), item[0])):
         if parted and isinstance(value, dict) and value:
-            yield from (Argument(_words(inner), f"{name}.{inner}", _text(one)) for inner, one in sorted(value.items()))
+            yield from (_argument(inner, f"{name}.{inner}", one) for inner, one in sorted(value.items()))
         else:
-            yield Argument(_words(name), name, _text(value))
+            yield _argument(name, name, value)
+
+
+def _argument(name: str, at: str, value: Any) -> Argument:
+    return Argument(_words(name), visible(at)[:200], _text(value))
 
 
 def _words(key: str) -> str:
-    words = key.replace("_", " ").replace("-", " ").strip()[:80]
+    words = visible(key).replace("_", " ").replace("-", " ").strip()[:80]
     return words[:1].upper() + words[1:] if words else "value"
 
 
 def _text(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = visible(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} … ({len(text):,} characters)"

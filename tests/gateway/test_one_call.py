@@ -75,6 +75,9 @@ def test_another_operation_of_the_same_scope_is_refused_however_it_is_granted(st
         authorization_details=[detail(stage)],
     )
     assert answer.codes == ["token_other_call"] and stage.upstream.seen == []
+    answer = stage.call("GET", "/rooms", scope="rooms:book", authorization_details=[detail(stage)])
+    assert answer.codes == ["scope_missing", "token_other_call"]
+    assert 'error="insufficient_authorization_details"' in answer.header("www-authenticate")
 
 
 def test_a_body_that_nobody_has_read_is_not_the_call(stage: Stage) -> None:

@@ -122,7 +122,8 @@ def test_the_page_shows_this_one_call_and_its_values_as_text(flow: Flow) -> None
     assert "Matt&#x27;s assistant asks to make one call at&nbsp;Office" in html
     assert "Book a room" in html and BOOK in html
     assert "&lt;b&gt;blue&lt;/b&gt;" in html and "<b>blue</b>" not in html and "<script>" not in html
-    assert "<bdi>\u202etxt.exe</bdi>" in html
+    assert "<bdi>‹U+202E›txt.exe</bdi>" in html and "\u202e" not in html
+    assert html.index("path.room") < html.index("body.note")
     assert "… (700 characters)" in html
     assert 'name="scope"' not in html and 'name="until"' not in html
     assert "Once, within 15 minutes" in html
