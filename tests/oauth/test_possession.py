@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jwt
 import pytest
-from django.db import connections
 from django.test import Client
 
 from agentauth.agents.models import Agent
@@ -121,21 +119,6 @@ def test_a_proof_counts_once(flow: Flow) -> None:
     with in_tenant(flow.house.tenant.id):
         (mark,) = SpentOnce.objects.filter(kind="dpop")
     assert NONCE_SECONDS - 1 <= mark.expires_at.timestamp() - time.time() <= 2 * NONCE_SECONDS
-
-
-def test_of_many_at_once_one_has_it(flow: Flow) -> None:
-    headers = shown(flow, Holder())
-    codes = [flow.code() for _ in range(6)]
-
-    def run(code: str) -> int:
-        try:
-            status: int = redeem(flow, code, headers).status_code
-            return status
-        finally:
-            connections.close_all()
-
-    with ThreadPoolExecutor(6) as pool:
-        assert sorted(pool.map(run, codes)) == [200] + [400] * 5
 
 
 def test_a_refused_client_uses_up_no_proof(flow: Flow) -> None:

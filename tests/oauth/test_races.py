@@ -15,15 +15,17 @@ import pytest
 from django.db import connections
 
 from agentauth.keys.signing import sign
-from agentauth.oauth import families
+from agentauth.oauth import families, possession
 from agentauth.oauth import token as token_endpoint
 from agentauth.oauth.grants import authorization_code, refresh_token
-from agentauth.oauth.models import AuthorizationCode, RefreshToken
+from agentauth.oauth.models import AuthorizationCode, RefreshToken, SpentOnce
 from agentauth.oauth.own_token import read_own_token
+from agentauth.oauth.spent import spend_once
 from tenants.models import secret_hash
 from tenants.rls import in_tenant
 from tests.cast import events_of
 from tests.oauth.browser import Flow, form_of
+from tests.oauth.proofs import Holder
 
 CALLERS = 12
 
@@ -149,7 +151,31 @@ def test_an_ended_family_has_no_orphan(public: Flow) -> None:
     assert end_while_rotating(public) == 0
 
 
+def race_proofs(flow: Flow, rounds: int) -> None:
+    """One proof (RFC 9449 §11.1) with many requests at once, each a new one."""
+    url = f"{flow.issuer}/oauth/par"
+    for _ in range(rounds):
+        headers = {"DPoP": Holder().proof("POST", url)}
+        answers = together(lambda headers=headers: flow.post("par", flow.request() | flow.proof(), **headers))  # type: ignore[misc]
+        assert statuses(answers) == {201: 1, 400: CALLERS - 1}
+
+
+def test_a_proof_has_one_request(public: Flow) -> None:
+    race_proofs(public, 10)
+    refused = events_of(public.house.tenant.id, "authorization.refused")
+    assert [event.reasons for event in refused] == [["proof_replayed"]] * 10 * (CALLERS - 1)
+
+
 # Mutants
+
+
+def test_the_proof_race_catches_a_look_before_the_write(public: Flow) -> None:
+    def look(tenant_id: Any, kind: str, mark: bytes, ends: Any) -> bool:
+        is_new = not SpentOnce.objects.filter(tenant_id=tenant_id, kind=kind, value_hash=mark).exists()
+        return is_new and (spend_once(tenant_id, kind, mark, ends) or True)
+
+    with mock.patch.object(possession, "spend_once", look), pytest.raises(AssertionError):
+        race_proofs(public, 20)
 
 
 def _unlocked_code(code: str, client: Any) -> AuthorizationCode:
