@@ -14,7 +14,7 @@ from agentauth.keys.addresses import pages_url
 from agentauth.oauth.authorization_request import Destination, error_address
 from agentauth.oauth.errors import ApprovalFirst
 from agentauth.oauth.pages import WITHOUT_SCRIPT
-from agentauth.oauth.redirect_uris import shown_host
+from agentauth.oauth.redirect_uris import is_loopback, shown_host
 from audit.actions import Action
 from audit.models import Event
 from tenants.access import ADMINS
@@ -39,7 +39,7 @@ def told_to_wait(
         "look": reverse("agent", args=[tenant.slug, client.id]) if me is not None and me.may_administer else "",
         "admins": [one.name for one in admins(tenant)[:3]],
         "back": error_address(to, tenant, error),
-        "next_host": shown_host(to.redirect_uri),
+        "next_host": "the program on this computer" if is_loopback(to.redirect_uri) else shown_host(to.redirect_uri),
     }
     page = render(request, "oauth/wait_for_admin.html", told, status=403)
     page["Content-Security-Policy"] = WITHOUT_SCRIPT

@@ -89,6 +89,14 @@ def test_a_self_registered_client_works_at_once_but_only_to_read(acme: House) ->
         (NATIVE | {"client_name": {"x": 1}}, "invalid_client_metadata"),
         (NATIVE | {"logo_uri": "javascript:x"}, "invalid_client_metadata"),
         (NATIVE | {"client_name": "a\0b"}, "invalid_client_metadata"),
+        # §2: keys that would not be used must be right all the same
+        (NATIVE | {"jwks_uri": "http://127.0.0.1/keys"}, "invalid_client_metadata"),
+        (NATIVE | {"jwks_uri": "https://a.example/keys", "jwks": {"keys": []}}, "invalid_client_metadata"),
+        (NATIVE | {"jwks": {"keys": [{"kty": "oct", "k": "AAAA"}]}}, "invalid_client_metadata"),
+        (
+            NATIVE | {"token_endpoint_auth_method": "private_key_jwt", "jwks_uri": "http://localhost/keys"},
+            "invalid_client_metadata",
+        ),
     ],
 )
 def test_metadata_that_cannot_be_is_refused(acme: House, document: Any, error: str) -> None:
