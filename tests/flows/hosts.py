@@ -89,12 +89,12 @@ class _Python:
         if registered.itself_at:
             auth = by_itself(
                 url,
+                self.memory,
                 registered.client_id,
                 issuer=registered.itself_at,
                 secret=registered.secret,
                 key=registered.key,
             )
-            self.memory = auth.context.storage
             connecting = connected(url, auth, kind.mode)
         else:
             connecting = mcp_client(

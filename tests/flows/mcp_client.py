@@ -48,12 +48,14 @@ class Memory:
         self.client = client_info
 
 
-def by_itself(url: str, client_id: str, *, issuer: str, secret: str = "", key: str = "") -> OAuthClientProvider:
+def by_itself(
+    url: str, memory: Memory, client_id: str, *, issuer: str, secret: str = "", key: str = ""
+) -> OAuthClientProvider:
     """What an agent without a person uses: its secret, or its private key (ES256, PEM)."""
     if secret:
-        return ClientCredentialsOAuthProvider(url, Memory(), client_id, secret, issuer=issuer)
+        return ClientCredentialsOAuthProvider(url, memory, client_id, secret, issuer=issuer)
     signing = SignedJWTParameters(issuer=client_id, subject=client_id, signing_key=key, signing_algorithm="ES256")
-    return PrivateKeyJWTOAuthProvider(url, Memory(), client_id, signing.create_assertion_provider(), issuer=issuer)
+    return PrivateKeyJWTOAuthProvider(url, memory, client_id, signing.create_assertion_provider(), issuer=issuer)
 
 
 @asynccontextmanager
