@@ -19,6 +19,10 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)  # names in lower case
 
 
+class NotThere(Exception):
+    """This issuer does not do that at all: the case is passed over, and the runner says so."""
+
+
 class Adapter(ABC):
     """One issuer in the state that `world` in cases.json describes, set up anew for each case.
 
@@ -67,6 +71,13 @@ class Adapter(ABC):
     @abstractmethod
     def end_grant(self, agent: str, person: str, resource: str) -> None:
         """The person takes back what they allowed."""
+
+    def federated(self, person: str, order: str, claims: dict[str, Any]) -> str:
+        """A token about this person by another issuer that this one trusts, with these claims besides its usual ones.
+
+        `order` says how that issuer nests `act`: standard (RFC 8693) or reversed. Override it where there is one.
+        """
+        raise NotThere("no other issuer is trusted")
 
     def claims(self, token: str) -> dict[str, Any]:
         """What a token says. Override for opaque ones (introspection)."""

@@ -23,7 +23,7 @@ class Wrong(Exception):
 
 
 def run_case(case: Case, adapter: Adapter) -> str:
-    """Empty if the issuer passes. The adapter's world must be fresh."""
+    """Empty if the issuer passes. The adapter's world must be fresh. Raises NotThere."""
     try:
         _Run(adapter).steps(case["steps"])
     except Wrong as wrong:
@@ -45,6 +45,7 @@ class _Run:
             "disable": lambda step: self.at.disable(step["agent"]),
             "end_grant": lambda step: self.at.end_grant(step["agent"], step["person"], step["resource"]),
             "expire": lambda step: self.tokens.update({step["token"]: self.at.expired(self.tokens[step["token"]])}),
+            "federate": self.federate,
             "foreign": lambda step: self.tokens.update({step["as"]: self.at.foreign()}),
             "spoil": self.spoil,
         }
@@ -54,6 +55,16 @@ class _Run:
     def issue(self, step: dict[str, Any]) -> None:
         scope = [self.at.scope(name) for name in step["scope"].split()]
         self.tokens[step["as"]] = self.at.issue(step["agent"], step["person"], step["resource"], scope)
+
+    def federate(self, step: dict[str, Any]) -> None:
+        claims = self.named(step["claims"])
+        self.tokens[step["as"]] = self.at.federated(step["person"], step["order"], claims)
+
+    def named(self, value: Any) -> Any:
+        """Claims in the words of this issuer: `%a1` is what stands in `act.sub` for that agent."""
+        if isinstance(value, dict):
+            return {name: self.named(one) for name, one in value.items()}
+        return self.at.actor(value[1:]) if isinstance(value, str) and value.startswith("%") else value
 
     def exchange(self, step: dict[str, Any]) -> None:
         fields: dict[str, Any] = {"subject_token": "$" + step["subject"], "subject_token_type": ACCESS_TOKEN}
@@ -106,7 +117,8 @@ class _Run:
         if "sub" in expect:
             must["sub"] = self.at.person(expect["sub"])
         if "chain" in expect:
-            must["chain"] = [self.at.actor(name) for name in expect["chain"]]
+            # `~name` is an actor of another issuer: its `sub` as that one wrote it
+            must["chain"] = [name[1:] if name[0] == "~" else self.at.actor(name) for name in expect["chain"]]
         if "aud" in expect:
             must["aud"] = self.at.resource(expect["aud"])
             said["aud"] = said["aud"][0] if isinstance(said["aud"], list) and len(said["aud"]) == 1 else said["aud"]

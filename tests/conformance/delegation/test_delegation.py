@@ -25,6 +25,7 @@ from agentauth.oauth.grants import token_exchange
 from agentauth.oauth.grants.authority import Delegation
 from agentauth.oauth.own_token import actors_of, tokens_behind
 from agentauth.oauth.token import access_claims
+from agentauth.oauth.trust.act import actors_before
 from agentauth.resources.ceilings import set_ceiling
 from agentauth.resources.models import Resource, Scope
 from tenants.models import Member, Tenant
@@ -33,9 +34,11 @@ from tests import cast
 from tests.conformance.delegation import __main__ as command
 from tests.conformance.delegation.adapter import Adapter, Answer
 from tests.conformance.delegation.runner import CASES, WORLD, Case, run_case
+from tests.oauth.provider import Provider, times
 
 PEOPLE = {"ann": "matt", "bob": "cora"}
 EXCHANGE = "agentauth.oauth.grants.token_exchange"
+FOREIGN = "agentauth.oauth.grants.foreign_subject"
 
 
 class Ours(Adapter):
@@ -127,6 +130,19 @@ class Ours(Adapter):
             }
             return sign(tenant.id, claims, "at+jwt")
 
+    def federated(self, person: str, order: str, claims: dict[str, Any]) -> str:
+        member = self.house.members[PEOPLE[person]]
+        idp = Provider()
+        idp.trusted_by(self.house, act_order=order)
+        said = {
+            "iss": idp.issuer,
+            "sub": f"{person} there",
+            "aud": issuer(self.house.tenant),
+            "email": member.user.email,
+            "email_verified": True,
+        }
+        return idp.sign(said | times() | claims)
+
     def foreign(self) -> str:
         """Globex's own, with all that Acme would want to read in it."""
         claims = self.claims(self.issue("a1", "ann", "one", ["read"]))
@@ -200,6 +216,10 @@ def without_end(**said: Any) -> Delegation:
     return Delegation(**(said | {"expires": said["expires"] + 1000}))
 
 
+def order_forgotten(act: Any, **said: Any) -> dict[str, Any] | None:
+    return actors_before(act, issuer=said["issuer"], reversed_order=False)
+
+
 MUTANTS: dict[str, tuple[str, object, str]] = {
     # what is taken out: where, what stands there instead, a case that must notice
     "the depth": (f"{EXCHANGE}.DEEPEST_CHAIN", 99, "a chain of six agents is refused"),
@@ -207,7 +227,7 @@ MUTANTS: dict[str, tuple[str, object, str]] = {
     "the end": (f"{EXCHANGE}.Delegation", without_end, "the token does not outlive the subject token"),
     "once in a chain": (f"{EXCHANGE}.agents_of", only_the_outermost, "an agent does not come twice in a chain"),
     "the actor token": (
-        f"{EXCHANGE}._require_own",
+        f"{EXCHANGE}.require_own_actor",
         lambda *args: None,
         "an actor_token of another agent is refused",
     ),
@@ -221,6 +241,42 @@ MUTANTS: dict[str, tuple[str, object, str]] = {
         "agentauth.oauth.own_token.actors_of",
         only_the_outermost,
         "an agent disabled in the middle of the chain ends it",
+    ),
+    "the order of foreign actors": (
+        f"{FOREIGN}.actors_before",
+        order_forgotten,
+        "actors that a trusted issuer nests the other way round become the same chain",
+    ),
+    "foreign actors": (
+        f"{FOREIGN}.actors_before",
+        lambda *args, **said: None,
+        "actors of a trusted issuer stay in the chain",
+    ),
+    "the count of foreign actors": (
+        f"{EXCHANGE}.strangers_of",
+        lambda claims: [],
+        "a chain counted from its beginning ends after five",
+    ),
+    "may_act": (f"{FOREIGN}.require_may_act", lambda *args: None, "may_act that names another actor refuses"),
+    "the grant beside a foreign token": (
+        f"{FOREIGN}.live_grant",
+        grant_of_anybody,
+        "the word of a trusted issuer is no grant",
+    ),
+    "the scope of a foreign token": (
+        f"{FOREIGN}._scope",
+        lambda claims, granted: granted,
+        "a scope of a trusted issuer narrows the grant",
+    ),
+    "our name in a foreign token": (
+        "agentauth.oauth.trust.reading._require_for_us",
+        lambda *args: None,
+        "a token of a trusted issuer for somebody else is refused",
+    ),
+    "the times of a foreign token": (
+        "agentauth.oauth.trust.reading._require_now",
+        lambda *args: None,
+        "an expired token of a trusted issuer is refused",
     ),
     "earlier grants": (
         "agentauth.oauth.own_token.tokens_behind",
