@@ -2,7 +2,7 @@
 
 from django.urls import URLPattern, URLResolver, include, path, re_path
 
-from agentauth.api import agents, events, exports, grants, reference, resources, settings, token_checks
+from agentauth.api import agents, events, exports, grants, keys, reference, resources, settings, token_checks
 
 nouns: list[URLPattern | URLResolver] = [
     path("/agents", agents.Agents.as_view()),
@@ -24,6 +24,9 @@ nouns: list[URLPattern | URLResolver] = [
         token_checks.RetireTokenCheck.as_view(),
     ),
     path("/settings", settings.Settings.as_view()),
+    path("/keys", keys.Keys.as_view()),
+    path("/keys/rotate", keys.RotateKeys.as_view()),
+    path("/keys/withdraw", keys.WithdrawKeys.as_view()),
     path("/grants", grants.Grants.as_view()),
     path("/grants/<uuid:grant>", grants.OneGrant.as_view()),
     path("/grants/<uuid:grant>/narrow", grants.NarrowGrant.as_view()),
