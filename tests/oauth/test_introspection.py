@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -154,6 +156,27 @@ def test_our_own_api_has_no_server_of_its_own(acme: House) -> None:
         add_server_credential(Resource.objects.get(tenant=acme.tenant, kind="management"), by=acme.owner)
 
 
+def test_the_example_for_owners_of_an_api_is_what_works(
+    flow: Flow, office: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "api-owner.md").read_text()
+    (code,) = (one for one in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "def check" in one)
+    monkeypatch.setenv("RESOURCE_CLIENT_ID", office.name)
+    monkeypatch.setenv("RESOURCE_SECRET", office.secret)
+    room: dict[str, Any] = {}
+    exec(compile(code, "api-owner.md", "exec"), room)
+
+    def post(url: str, *, auth: tuple[str, str], data: dict[str, str], timeout: float) -> Any:
+        assert url == f"{room['ISSUER']}/oauth/introspect" and timeout
+        answer = flow.post("introspect", data, Authorization=basic(*auth))
+        answer.raise_for_status = lambda: None
+        return answer
+
+    monkeypatch.setattr("requests.post", post)
+    assert room["check"](flow.tokens()["access_token"])["active"] is True
+    assert room["check"]("nonsense") == INACTIVE
+
+
 # RFC 9701
 
 
@@ -258,7 +281,7 @@ def test_the_short_lane_leaves_signed_answers_to_the_ordinary_way() -> None:
             "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b"", "client": ("192.0.2.7", 1),
             "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
         }  # fmt: skip
-        return asyncio.run(lane_request.read(scope, receive))
+        return asyncio.run(lane_request.read(scope, receive, "localhost:8000"))
 
     plain, other = read("*/*"), read("application/json")
     assert plain is not None and other is not None and plain.key != other.key
