@@ -4,6 +4,8 @@ told, as an agent with high assurance, and the official MCP client."""
 from __future__ import annotations
 
 import json
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,10 +13,11 @@ import requests
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
-from tests.flows.admin import register_agent_with_key, scopes_of
+from tests.flows.admin import register_agent, register_agent_with_key, scopes_of
 from tests.flows.installation import Installation
 from tests.flows.mcp_client import CALLBACK as MCP_CALLBACK
 from tests.flows.node_program import Problem, node_program
+from tests.flows.test_the_docs import code, command, environ
 
 pytestmark = [pytest.mark.flow, pytest.mark.timeout(120)]
 
@@ -86,3 +89,16 @@ def test_the_official_mcp_client_holds_bound_tokens(here: Installation, mode: An
     assert len(issued["details"]["jkt"]) == 43
     assert here.events("call.allowed", client_id)
     assert [event["reasons"] for event in here.events("call.refused", client_id)] == [["proof_missing"]]
+
+
+@pytest.mark.parametrize("language", ["python", "typescript"])
+def test_the_handbooks_way_works_as_it_stands(here: Installation, tmp_path: Path, language: str) -> None:
+    scopes = scopes_of(here.stack, "office", "read")
+    client_id, secret = register_agent(here.stack, here.ada, f"Handbook with proofs, {language}", scopes)
+    program = command(here, language, code(here, "Tokens that are bound to a key", language), tmp_path)
+    ran = subprocess.run(program, env=environ(client_id, secret, tmp_path), capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert "meeting" in ran.stdout
+    [issued] = here.events("token.issued", client_id)
+    assert len(issued["details"]["jkt"]) == 43
+    assert len(here.events("call.allowed", client_id)) == 1
