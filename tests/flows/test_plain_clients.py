@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -261,3 +262,47 @@ def test_a_strict_client_without_a_browser_waits_for_the_person(here: Installati
         token = program.ask("device", scope="rooms:read", resource=here.office)
         assert token["scope"] == "rooms:read"
         assert program.ask("call", url=f"{here.office}/rooms")["rooms"]
+
+
+def test_a_strict_client_asks_its_person_in_their_inbox(here: Installation) -> None:
+    """OpenID Connect CIBA Core §7, §10.1, by poll."""
+    client_id, secret = registered(here, "openid-client in the inbox")
+
+    def look(url: str) -> str:
+        here.matt.open("/t/acme/my/inbox/")
+        links = set(re.findall(r'href="(/t/acme/my/inbox/asks/[^"]+)"', here.matt.page.text))
+        assert len(links) == 1, here.matt.words
+        assert "Room for ten" in here.matt.open(links.pop()).text
+        here.matt.press("Allow")
+        assert here.matt.page.status_code == 200, here.matt.words
+        return url
+
+    told = {"issuer": here.issuer, "client_id": client_id, "secret": secret}
+    with node_program(here.node, "openid_client.mjs", look, **told) as program:
+        program.ask("begin", method="client_secret_basic")
+        asked = {"scope": "openid rooms:read", "resource": here.office, "person": "matt@acme.example"}
+        token = program.ask("inbox", message="Room for ten", **asked)
+        assert token["claims"]["aud"] == client_id and token["scope"] == "rooms:read"
+        assert program.ask("call", url=f"{here.office}/rooms")["rooms"]
+    assert here.events("grant.given", client_id)
+
+
+def test_a_strict_client_asks_for_one_call_and_makes_it(here: Installation) -> None:
+    """RFC 9396: what was allowed comes back with the token, and only that call passes."""
+    client_id, secret = registered(here, "openid-client for one call")
+    detail = {
+        "type": "operation",
+        "locations": [here.office],
+        "actions": ["GET /rooms/{room}"],
+        "arguments": {"path": {"room": "meeting"}},
+    }
+    with openid(here, client_id=client_id, secret=secret) as program:
+        program.ask("begin", method="client_secret_basic")
+        token = program.ask(
+            "code", scope="openid", resource=here.office, callback=CALLBACK, details=[detail], pushed=True
+        )
+        assert token["authorization_details"] == [detail]
+        assert program.ask("call", url=f"{here.office}/rooms/meeting")["room"] == "meeting"
+        with pytest.raises(Problem):
+            program.ask("call", url=f"{here.office}/rooms/library")
+    assert here.events("call.refused", client_id)

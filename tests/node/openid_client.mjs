@@ -47,7 +47,7 @@ await converse({
     return config.clientMetadata();
   },
   begin,
-  code: async ({ scope, resource, callback, pushed = false }) => {
+  code: async ({ scope, resource, callback, details, pushed = false }) => {
     const verifier = openid.randomPKCECodeVerifier();
     const asked = {
       scope,
@@ -59,6 +59,7 @@ await converse({
     };
     const isSignIn = scope.split(' ').includes('openid');
     if (isSignIn) asked.nonce = openid.randomNonce();
+    if (details) asked.authorization_details = JSON.stringify(details);
     const address = pushed
       ? await openid.buildAuthorizationUrlWithPAR(config, asked)
       : openid.buildAuthorizationUrl(config, asked);
@@ -86,6 +87,13 @@ await converse({
   revoke: () => openid.tokenRevocation(config, tokens.refresh_token),
   itself: async ({ scope, resource }) => {
     tokens = await openid.clientCredentialsGrant(config, { scope, resource });
+    return shown();
+  },
+  inbox: async ({ scope, resource, person, message }) => {
+    const asked = { scope, resource, login_hint: person, binding_message: message };
+    const answer = await openid.initiateBackchannelAuthentication(config, asked);
+    await sendPerson(told.issuer); // nobody is sent anywhere: they find it in their inbox
+    tokens = await openid.pollBackchannelAuthenticationGrant(config, answer);
     return shown();
   },
   device: async ({ scope, resource }) => {
