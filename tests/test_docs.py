@@ -8,6 +8,7 @@ import pytest
 from django.core.management import get_commands
 
 from agentauth import checks
+from agentauth.oauth.errors import OAuthError
 from agentauth.policy.decision import Reason
 from agentauth.settings import Knobs
 
@@ -46,6 +47,20 @@ def test_every_reason_has_its_anchor_and_words():
     for reason in Reason:
         part = page.partition(f"\n### {reason.value}\n")[2].partition("\n### ")[0]
         assert reason.words in part and reason.fix in part, reason
+
+
+def test_every_error_of_the_protocol_has_its_anchor_and_status():
+    page = (CHECKOUT / "docs" / "agent-developer.md").read_text()
+    part = page.partition("\n## What the authorization server refuses\n")[2].partition("\n## ")[0]
+    told = dict(re.findall(r"\n### (\w+)\n\n(.*?)(?=\n### |\Z)", part, re.DOTALL))
+    known = [OAuthError, *subclasses(OAuthError)]
+    assert told.keys() == {error.code for error in known}
+    for error in known:
+        assert error.status == 400 or f"`{error.status}`" in told[error.code], error
+
+
+def subclasses(kind):
+    return [one for direct in kind.__subclasses__() for one in (direct, *subclasses(direct))]
 
 
 def test_every_check_is_told():

@@ -149,12 +149,6 @@ class UseDPoPNonce(OAuthError):
     on_record = False
 
 
-class UnsupportedTokenType(OAuthError):
-    """RFC 7009 §2.2.1."""
-
-    code = "unsupported_token_type"
-
-
 class InvalidRedirectUri(OAuthError):
     """RFC 7591 §3.2.2, as the next one."""
 
