@@ -108,6 +108,12 @@ class AgentForm(forms.Form):
         reachable = Scope.objects.filter(tenant=tenant, resource__state=Resource.State.PUBLISHED)
         scopes.queryset = reachable.select_related("resource").order_by("resource__name", "words")
 
+    def may_have_no_owner(self) -> None:
+        """Limiting an agent that introduced itself is not answering for it."""
+        owner = self.fields["owner"]
+        assert isinstance(owner, forms.ModelChoiceField)
+        owner.required, owner.empty_label = False, "Nobody yet"
+
     def places(self) -> list[Place]:
         """Resources with their scopes by risk, ticked as typed or as they are."""
         ticked = {str(getattr(one, "pk", one)) for one in self["scopes"].value() or []}

@@ -108,11 +108,14 @@ def agent_edit(request: TenantRequest, agent_id: UUID) -> HttpResponse:
     """Name, purpose, owner, end and ceiling."""
     agent = require_agent(request, agent_id)
     initial = _as_is(agent)
-    if request.method == "GET":
-        form = AgentForm(request.tenant, request.member, initial=initial)
-        return _edit_page(request, agent, form)
-    form = AgentForm(request.tenant, request.member, request.POST, initial=initial)
+    form = AgentForm(
+        request.tenant, request.member, request.POST if request.method == "POST" else None, initial=initial
+    )
     form.fields["purpose"].required = agent.registration == Agent.Registration.ADMIN
+    if not agent.is_approved:
+        form.may_have_no_owner()
+    if request.method == "GET":
+        return _edit_page(request, agent, form)
     if form.is_valid() and _change(request, agent, form):
         messages.success(request, f"{agent.name}’s badge is changed. What it may reach counts from its next call on.")
         return to_agent(request, agent)

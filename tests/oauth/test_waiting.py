@@ -151,7 +151,7 @@ def test_an_admin_chooses_in_the_settings(acme: House, chosen: str, registers: i
 def test_what_cannot_be_chosen_is_said_and_others_may_not(acme: House) -> None:
     wrong = {"introductions": "maybe", "unapproved_ceiling": "all"}
     page = signed_in(acme.owner).post("/t/acme/settings/", wrong)
-    assert page.status_code == 422 and "2 fields need you" in page.content.decode()
+    assert page.status_code == 422 and "2 fields need" in page.content.decode()
     for who in ("matt", "cora"):
         assert signed_in(acme.members[who]).get("/t/acme/settings/").status_code == 403
     assert events_of(acme.tenant.id, "tenant.changed") == []
@@ -162,3 +162,26 @@ def test_the_console_of_a_tenant_is_found_without_the_slash() -> None:
 
     answer = Client().get("/t/acme")
     assert (answer.status_code, answer["Location"]) == (301, "/t/acme/")
+
+
+def test_an_admin_limits_one_without_answering_for_it(acme: House) -> None:
+    agent = agent_of(acme, register(acme, NATIVE).json()["client_id"])
+    with in_tenant(acme.tenant.id):
+        reads = acme.scope("rooms:read")
+    browser, path = signed_in(acme.owner), f"/t/acme/agents/{agent.id}/edit/"
+    assert '<option value="" selected>Nobody yet</option>' in browser.get(path).content.decode()
+    form = {"name": agent.name, "owner": "", "scopes": [str(reads.id)], "redirect_uris": "http://127.0.0.1/cb"}
+    assert browser.post(path, form).status_code == 303
+    with in_tenant(acme.tenant.id):
+        agent = Agent.objects.get(pk=agent.pk)
+        assert agent.owner_id is None and not agent.is_approved
+        assert [row.scope_id for row in agent.ceiling.all()] == [reads.id]
+
+
+def test_one_that_an_admin_blocked_stays_blocked(acme: House) -> None:
+    agent = agent_of(acme, register(acme, NATIVE).json()["client_id"])
+    assert signed_in(acme.owner).post(f"/t/acme/agents/{agent.id}/suspend/", {"reason": "Odd"}).status_code == 303
+    flow = Flow(acme, agent).sign_in()
+    assert answer_in(flow.authorize(**ASKED))["error"] == "unauthorized_client"
+    html = signed_in(acme.owner).get("/t/acme/agents/?view=new").content.decode()
+    assert "Some MCP client" not in html
