@@ -41,7 +41,7 @@ def sign_in_rule(request: TenantRequest, slug: str) -> HttpResponse:
     found = require_own(request, slug)
     rule = find_rule(found)
     now_is = {"from_risk": rule.from_risk, "acr": rule.acr, "max_age": rule.max_age or ""} if rule else {}
-    form = SignIn(request.POST or None, initial={"from_risk": _NEVER, "acr": "2fa"} | now_is, rule=rule)
+    form = SignIn(request.POST or None, initial={"from_risk": _NEVER, "acr": "2fa", "max_age": ""} | now_is, rule=rule)
     if request.method == "POST" and form.is_valid():
         said = form.cleaned_data
         if said["from_risk"] == _NEVER:
