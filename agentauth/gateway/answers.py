@@ -1,5 +1,6 @@
 """What the gateway itself says: challenges (RFC 6750, RFC 9728), problems (RFC 9457), JSON-RPC errors."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -133,6 +134,8 @@ class Refusal:
     approval_id: UUID | None = None
     resource_id: UUID | None = None
     scopes: str = ""
+    held: Collection[str] = ()
+    """What the token has and the client would forget to ask for again together with what it lacks."""
     protocol: str = "rest"
     is_dpop: bool = False
     detail: str = ""
@@ -176,7 +179,7 @@ class Refusal:
                 challenge(
                     self.tenant,
                     self.resource,
-                    scope=self.decision.scope,
+                    scope=" ".join(sorted({*self.decision.scope.split(), *self.held})),
                     error="insufficient_scope",
                     description=words,
                     is_dpop=self.is_dpop,

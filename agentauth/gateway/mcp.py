@@ -191,6 +191,8 @@ class _Conversation:
                 approval_id=verdict.approval_id,
                 resource_id=self.resource.id,
                 scopes=" ".join(sorted(self.resource.scopes)),
+                # Clients of 2025 ask for just what a challenge names; those since 2026-07-28 join it to what they have
+                held=() if message.is_modern else self.who.scopes,
                 protocol="mcp",
                 is_dpop=self.request.is_dpop,
                 details=self._details(intent),

@@ -126,10 +126,21 @@ def test_a_tool_that_was_not_granted_is_refused(mcp: Stage, tool: str) -> None:
 
 
 def test_a_scope_that_the_token_lacks_is_a_challenge(mcp: Stage) -> None:
-    answer = post(mcp, called("enter_meeting"), auth=bearer(mcp, scope="rooms:read"))
+    """MCP 2026-07-28, Step-Up Authorization Flow: what this call needs; the client joins it to what it has."""
+    message, headers = modern("tools/call", {"name": "enter_meeting", "arguments": {}})
+    answer = post(mcp, message, *headers, auth=bearer(mcp, scope="rooms:read"))
     assert answer.status == 403
     assert 'error="insufficient_scope", error_description' in answer.header("www-authenticate")
     assert 'scope="meeting:enter"' in answer.header("www-authenticate")
+
+
+def test_a_client_of_2025_is_told_all_that_it_has_to_ask_for(mcp: Stage) -> None:
+    """MCP 2025-11-25, Runtime Insufficient Scope Errors: with what it has, lest it lose that by asking for the rest."""
+    answer = post(mcp, called("enter_meeting"), auth=bearer(mcp, scope="rooms:read"))
+    assert answer.status == 403
+    assert 'scope="meeting:enter rooms:read"' in answer.header("www-authenticate")
+    (event,) = mcp.events("call.refused")
+    assert "scope_missing" in event.reasons
 
 
 def test_without_a_token_the_challenge_names_what_can_be_asked_for(mcp: Stage) -> None:
