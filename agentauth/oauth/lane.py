@@ -10,10 +10,13 @@ ASGI, on one event loop: between a request and its commit no thread waits.
 
 import asyncio
 import logging
+import secrets
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Protocol, TypeVar
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import jwt
@@ -28,12 +31,13 @@ from agentauth.oauth.errors import OAuthError, TemporarilyUnavailable
 from agentauth.oauth.hearing import Hearing
 from agentauth.oauth.lane_request import Message, Receive, Request, Scope, Send, Unread, read
 from agentauth.oauth.ledger import Ledger, Unrecorded
-from agentauth.oauth.memory import Introspected, Issuable, Memory, Remembered
+from agentauth.oauth.memory import Introspected, Issuable, Memory, Remembered, Rotatable
 from agentauth.oauth.remembering import Answer, worth_remembering
-from agentauth.oauth.statements import Row
+from agentauth.oauth.statements import Rotation, Row
 from audit.actions import Action
 from audit.record import event_row
 from tenants.access import find_tenant
+from tenants.models import secret_hash
 from tenants.rls import new_id
 
 log = logging.getLogger(__name__)
@@ -54,6 +58,29 @@ class Ordinary(Protocol):
     def stop(self) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Next:
+    """The refresh token that takes the place of one."""
+
+    spent_hash: bytes
+    secret: str
+
+    def rotation(self, entry: Rotatable, jti: str) -> Rotation:
+        latest = datetime.now(UTC) + timedelta(days=settings.KNOBS.refresh_token_days)
+        return Rotation(
+            token_hash=self.spent_hash,
+            next_hash=secret_hash(self.secret),
+            family=entry.family,
+            family_scope=entry.family_scope,
+            auth_time=entry.auth_time,
+            acr=entry.acr,
+            family_ends=entry.family_ends,
+            next_ends=min(latest, entry.family_ends, entry.grant_ends),
+            next_id=str(new_id()),
+            jti=jti,
+        )
+
+
 class Lane:
     """In front of `ordinary`, a whole application."""
 
@@ -63,6 +90,8 @@ class Lane:
         self.ledger = Ledger()
         self.hearing = Hearing(self.memory.on_notice, self._on_gap)
         self._tenants: dict[str, str] = {}
+        self._ours = urlsplit(settings.KNOBS.base_url).netloc
+        self._seconds = settings.KNOBS.access_token_seconds
         self.answered = 0  # by the lane itself
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -70,7 +99,7 @@ class Lane:
             await self._live(receive, send)
             return
         try:
-            request = await read(scope, receive)
+            request = await read(scope, receive, self._ours)
         except Unread:
             return
         if request is None:
@@ -126,23 +155,40 @@ class Lane:
             return None
         if isinstance(entry, Introspected):
             return Answer(200, entry.headers, entry.body) if time.time() < entry.expires else None
+        if isinstance(entry, Rotatable):
+            return await self._rotate(entry, request)
         return await self._issue(entry, request) if isinstance(entry, Issuable) else None
 
-    async def _issue(self, entry: Issuable, request: Request) -> Answer | None:
+    async def _rotate(self, entry: Rotatable, request: Request) -> Answer | None:
+        """As `grants/refresh_token.py` does: this one is used up, the next one may be asked with as this one was."""
+        spent, fresh = request.refresh_token, secrets.token_urlsafe(32)
+        key = request.key_after(spent, fresh)
+        if key is None:
+            return None
+        tenant_id = entry.event["tenant_id"]
+        self.memory.drop(request.key)
+        before = self.memory.mark(tenant_id)
+        answer = await self._issue(entry, request, Next(secret_hash(spent), fresh))
+        if answer is not None and answer.status == 200:
+            self.memory.keep(key, entry, tenant_id=tenant_id, unchanged_since=before)
+        return answer
+
+    async def _issue(self, entry: Issuable, request: Request, after: Next | None = None) -> Answer | None:
         """As `token.issue` does. None when something it stands on has ended: the ordinary way says what."""
         at = int(time.time())
         if at + _KEEP_CLEAR > min(entry.ends, entry.credential_ends):
             return None
-        jti, expires = str(new_id()), min(at + settings.KNOBS.access_token_seconds, entry.ends)
+        jti, expires = str(new_id()), min(at + self._seconds, entry.ends)
         scope = entry.claims["scope"]
         details = {
             "jti": jti,
             "scope": scope,
             "expires": datetime.fromtimestamp(expires, UTC).isoformat(),
-            "grant_type": "client_credentials",
+            "grant_type": entry.grant_type,
         }
-        event = event_row(Action.TOKEN_ISSUED, tenant_id=entry.tenant_id, ip=request.ip, details=details, **entry.event)
-        outcome = self.ledger.enter(Row(event, entry.credential_id))
+        event = event_row(Action.TOKEN_ISSUED, ip=request.ip, details=details, **entry.event)
+        rotation = after.rotation(entry, jti) if after is not None and isinstance(entry, Rotatable) else None
+        outcome = self.ledger.enter(Row(event, entry.credential_id, rotation))
         await asyncio.sleep(0)  # it is on its way to the database while the token is signed
         said = {
             "access_token": signed_by(entry.signer, entry.claims | {"exp": expires, "iat": at, "jti": jti}, "at+jwt"),
@@ -150,6 +196,8 @@ class Lane:
             "expires_in": expires - at,
             "scope": scope,
         }
+        if after is not None:
+            said["refresh_token"] = after.secret
         try:
             stands = await outcome
         except Unrecorded:  # no record, no token
@@ -194,9 +242,9 @@ class Lane:
             return
         content = b"".join(message.get("body", b"") for message in told)
         answer = Answer(200, tuple(told[0]["headers"]), content)
-        entry = await self._ordinary.run(lambda: _remembered(request, UUID(tenant_id), answer))
-        if entry is not None:
-            self.memory.keep(request.key, entry, tenant_id=tenant_id, unchanged_since=before)
+        found = await self._ordinary.run(lambda: _remembered(request, UUID(tenant_id), answer))
+        if found is not None:
+            self.memory.keep(*found, tenant_id=tenant_id, unchanged_since=before)
 
     async def _tenant_of(self, slug: str) -> str:
         """Its id, which never changes; empty when there is none or nobody can say."""
@@ -217,7 +265,7 @@ def _tenant(slug: str) -> str:
     return str(tenant.id) if tenant else ""
 
 
-def _remembered(request: Request, tenant_id: UUID, answer: Answer) -> Remembered | None:
+def _remembered(request: Request, tenant_id: UUID, answer: Answer) -> tuple[bytes, Remembered] | None:
     try:
         close_old_connections()
         return worth_remembering(request, tenant_id, answer)

@@ -5,13 +5,14 @@ In memory only, bounded, never a secret: keys are hashes of whole requests.
 
 import threading
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 from agentauth.keys.signing import Signer
 
 MOST = 20_000
 LONGEST = 60.0  # seconds after which an answer is asked for anew although nothing was announced
+LONGEST_ROTATING = 900.0  # the same of a refresh token, which comes back when its access token has ended
 
 Headers = tuple[tuple[bytes, bytes], ...]  # names in lower case
 
@@ -35,13 +36,25 @@ class Introspected(Remembered):
 class Issuable(Remembered):
     """A token that may be issued again: the claims without times and jti, and what its event says beside them."""
 
-    tenant_id: UUID
     claims: dict[str, Any]
     signer: Signer
     ends: int  # seconds since 1970: no token of it lives longer
-    credential_id: UUID
+    credential_id: str | None  # None: a public client
+    grant_type: str
     credential_ends: float
-    event: dict[str, Any]
+    event: dict[str, Any]  # the arguments of `event_row` that stay the same
+
+
+@dataclass(frozen=True, slots=True)
+class Rotatable(Issuable):
+    """The same with a refresh token, which is used up and gives the next: all that the tokens of a family share."""
+
+    family: str
+    family_scope: str
+    auth_time: datetime
+    acr: str
+    family_ends: datetime
+    grant_ends: datetime
 
 
 def any_resource_of(tenant_id: str) -> str:

@@ -1,11 +1,14 @@
 """Acme and Globex, Matt's assistant with a secret, and a browser in which Matt has signed in."""
 
+from collections.abc import Iterator
+
 import pytest
 from django.db import transaction
 
 from agentauth.agents.registering import add_secret
 from tests import cast
 from tests.oauth.browser import Flow
+from tests.oauth.serving import Serving, await_hearing, serving
 
 
 @pytest.fixture
@@ -42,3 +45,11 @@ def public(acme: cast.House) -> Flow:
     with in_tenant(acme.tenant.id):
         agent = cast.assistant(acme, auth_method="none")
     return Flow(acme, agent).sign_in()
+
+
+@pytest.fixture
+def served(acme: cast.House) -> Iterator[Serving]:
+    """The control plane's lane and Django, on a loop of their own; what changed until now was heard."""
+    with serving() as here:
+        await_hearing(here)
+        yield here

@@ -9,12 +9,16 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlencode
 
+import jwt
 import orjson
 from django.core.wsgi import get_wsgi_application
 from django.db import connections
 
 from agentauth.oauth.lane import Lane
 from agentauth.web.threads import Threads
+from audit.models import Event
+from tenants.rls import in_tenant
+from tests.oauth.browser import Flow
 
 FORM = "application/x-www-form-urlencoded"
 T = TypeVar("T")
@@ -116,3 +120,50 @@ async def asked(application: Any, path: str, form: Any, method: str = "POST", **
     await application(scope, receive, send)
     assert [message["type"] for message in told] == ["http.response.start"] + ["http.response.body"] * (len(told) - 1)
     return Answer(told[0]["status"], list(told[0]["headers"]), b"".join(one.get("body", b"") for one in told[1:]))
+
+
+def ask(served: Serving, path: str, form: Any, *, ordinary: bool = False, **request: Any) -> Answer:
+    return served.run(asked(served.ordinary if ordinary else served.lane, path, form, **request))
+
+
+def await_hearing(served: Serving) -> None:
+    """Until a beat that began after now: whatever was committed before has then been heard."""
+    served.do(served.lane.hearing.doubt)
+    assert served.run(served.lane.hearing.becomes_fresh(10)), "the lane does not hear"
+
+
+def warmed(served: Serving, path: str, form: Any, **request: Any) -> Answer:
+    """The answer of the lane itself, after the ordinary way gave one."""
+    await_hearing(served)  # what is on its way now is not about the answer to come
+    ask(served, path, form, **request)
+    await_hearing(served)
+    before = served.lane.answered
+    answer = ask(served, path, form, **request)
+    assert served.lane.answered == before + 1, "the ordinary way answered"
+    return answer
+
+
+def shape(answer: Answer) -> Any:
+    """All of an answer but what is new in each token."""
+    said = dict(answer.json) if answer.body else None
+    if said and "access_token" in said:
+        token = said["access_token"]
+        claims = jwt.decode(token, options={"verify_signature": False})
+        claims |= {"jti": "", "exp": claims["exp"] - claims["iat"], "iat": 0}
+        said["access_token"] = (jwt.get_unverified_header(token), claims)
+    return answer.status, answer.headers, said
+
+
+def events(flow: Flow) -> list[Event]:
+    with in_tenant(flow.house.tenant.id):
+        return flow.house.events()
+
+
+def told(event: Event) -> Any:
+    """All of an event but its id, its time and the token's own."""
+    body = orjson.loads(event.body)
+    assert body.pop("id") == str(event.id) and body.pop("at")
+    details = {name: value for name, value in body.get("details", {}).items() if name not in ("jti", "expires")}
+    columns = Event.objects.model._meta.concrete_fields
+    row = {f.attname: getattr(event, f.attname) for f in columns if f.name not in ("id", "at", "details", "body")}
+    return body | {"details": details}, row

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 from unittest import mock
 from urllib.parse import urlencode
 
 import jwt
-import orjson
 import pytest
 from django.db import OperationalError, connections, transaction
 from django.utils.timezone import now
@@ -26,19 +25,17 @@ from agentauth.grants.granting import give
 from agentauth.grants.models import Grant
 from agentauth.keys.rotating import rotate
 from agentauth.oauth import statements, writer
-from agentauth.oauth.lane import Lane
 from agentauth.oauth.memory import Issuable
 from agentauth.resources.ceilings import set_ceiling
 from agentauth.resources.models import Resource
 from audit.actions import Action
-from audit.models import Event
 from audit.record import event_row
 from tenants.models import Tenant
 from tenants.rls import in_tenant
 from tests import cast
 from tests.oauth.browser import Flow, basic
 from tests.oauth.proofs import Holder
-from tests.oauth.serving import Answer, Serving, asked, serving
+from tests.oauth.serving import Answer, Serving, ask, asked, await_hearing, events, shape, told, warmed
 
 
 @pytest.fixture
@@ -64,67 +61,8 @@ def grant_to_itself(house: cast.House, agent: Agent, resource: Resource | None =
     )
 
 
-@pytest.fixture
-def served(by_itself: Flow) -> Iterator[Serving]:
-    with serving() as here:
-        await_hearing(here)
-        yield here
-
-
-@pytest.fixture
-def lane(served: Serving) -> Lane:
-    return served.lane
-
-
-def ask(served: Serving, path: str, form: Any, *, ordinary: bool = False, **request: Any) -> Answer:
-    return served.run(asked(served.ordinary if ordinary else served.lane, path, form, **request))
-
-
-def await_hearing(served: Serving) -> None:
-    """Until a beat that began after now: whatever was committed before has then been heard."""
-    served.do(served.lane.hearing.doubt)
-    assert served.run(served.lane.hearing.becomes_fresh(10)), "the lane does not hear"
-
-
 def token_form(flow: Flow, **more: str) -> dict[str, str]:
     return {"grant_type": "client_credentials", "resource": flow.resource} | flow.proof() | more
-
-
-def warmed(served: Serving, path: str, form: Any, **request: Any) -> Answer:
-    """The answer of the lane itself, after the ordinary way gave one."""
-    await_hearing(served)  # what is on its way now is not about the answer to come
-    ask(served, path, form, **request)
-    await_hearing(served)
-    before = served.lane.answered
-    answer = ask(served, path, form, **request)
-    assert served.lane.answered == before + 1, "the ordinary way answered"
-    return answer
-
-
-def shape(answer: Answer) -> Any:
-    """All of an answer but what is new in each token."""
-    said = dict(answer.json) if answer.body else None
-    if said and "access_token" in said:
-        token = said["access_token"]
-        claims = jwt.decode(token, options={"verify_signature": False})
-        claims |= {"jti": "", "exp": claims["exp"] - claims["iat"], "iat": 0}
-        said["access_token"] = (jwt.get_unverified_header(token), claims)
-    return answer.status, answer.headers, said
-
-
-def events(flow: Flow) -> list[Event]:
-    with in_tenant(flow.house.tenant.id):
-        return flow.house.events()
-
-
-def told(event: Event) -> Any:
-    """All of an event but its id, its time and the token's own."""
-    body = orjson.loads(event.body)
-    assert body.pop("id") == str(event.id) and body.pop("at")
-    details = {name: value for name, value in body.get("details", {}).items() if name not in ("jti", "expires")}
-    columns = Event.objects.model._meta.concrete_fields
-    row = {f.attname: getattr(event, f.attname) for f in columns if f.name not in ("id", "at", "details", "body")}
-    return body | {"details": details}, row
 
 
 PROOFS: dict[str, Callable[[Flow], tuple[dict[str, str], dict[str, str]]]] = {
@@ -279,10 +217,10 @@ def test_what_was_not_heard_is_seen_when_the_event_is_written(served: Serving, b
 
 @pytest.mark.parametrize("change", sorted(SEEN_IN_THE_DATABASE | {"narrowed", "ceiling cut", "key rotated"}))
 def test_deaf_and_blind_the_lane_is_caught(served: Serving, by_itself: Flow, change: str) -> None:
-    blind = {name: text.replace(statements._STANDS, "true") for name, text in statements.PREPARED.items()}
-    assert blind != statements.PREPARED
+    blind = statements.PREPARED["tell"].replace(statements._STANDS, "true").replace(statements._PROVEN, "true")
+    assert blind.count("EXISTS") == 0
     served.lane.ledger.reconnect()
-    with mock.patch.object(served.lane.hearing, "_on_notice"), mock.patch.dict(statements.PREPARED, blind):
+    with mock.patch.object(served.lane.hearing, "_on_notice"), mock.patch.dict(statements.PREPARED, tell=blind):
         quick, ordinary = after(served, by_itself, change, "token")
     assert quick != ordinary
 
