@@ -26,6 +26,7 @@ from agentauth.console.telling import CALLS, tell
 from agentauth.console.wanting import wanted_by
 from agentauth.grants.leaving import retire_agent
 from agentauth.grants.models import Grant
+from agentauth.oauth.redirect_uris import shown_host
 from audit.actions import Action
 from audit.models import Event
 from tenants.access import ADMINS, AUDITORS, TenantRequest, tenant_page
@@ -66,6 +67,12 @@ class Row:
     tally: list[tuple[str, int]]
     last_call: datetime | None
     wanted_by: list[str]
+
+    @property
+    def returns_to(self) -> list[str]:
+        """Hosts that an agent with no verified one sends people back to: all there is to go by."""
+        uris = [] if self.agent.is_approved or self.agent.host else self.agent.redirect_uris
+        return list(dict.fromkeys(shown_host(uri) for uri in uris))[:2]
 
 
 @require_GET

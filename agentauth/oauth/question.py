@@ -13,9 +13,10 @@ from agentauth.oauth.authorization_request import AuthorizationRequest, Destinat
 from agentauth.oauth.consent import show_consent
 from agentauth.oauth.door import Call, caller, record_refusal
 from agentauth.oauth.elsewhere import Waiting, refuse
-from agentauth.oauth.errors import OAuthError
+from agentauth.oauth.errors import ApprovalFirst, OAuthError
 from agentauth.oauth.models import BackchannelRequest, DeviceRequest
 from agentauth.oauth.pages import WITHOUT_SCRIPT, refused
+from agentauth.oauth.waiting import told_to_wait
 from audit.actions import Action
 from tenants.access import TenantRequest, tenant_page
 
@@ -52,6 +53,8 @@ def ask(request: TenantRequest, row: Waiting) -> HttpResponse:
         refuse(row)
         call = Call(tenant=request.tenant, ip=caller(request), client=row.agent)
         record_refusal(call, error, Action.AUTHORIZATION_REFUSED)
+        if isinstance(error, ApprovalFirst):
+            return told_to_wait(request, request.tenant, row.agent, asked.to, error)
         return refused(request, request.tenant, error)
 
 

@@ -7,7 +7,6 @@ from django.core.mail import send_mail
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
-from django.urls import reverse
 
 from agentauth.agents.models import Agent
 from agentauth.keys.addresses import pages_url
@@ -18,7 +17,7 @@ from agentauth.oauth.redirect_uris import is_loopback, shown_host
 from audit.actions import Action
 from audit.models import Event
 from tenants.access import ADMINS
-from tenants.models import Member, Tenant, User
+from tenants.models import Member, Tenant
 
 REASON = "approval_first"
 
@@ -26,19 +25,18 @@ REASON = "approval_first"
 def told_to_wait(
     request: HttpRequest, tenant: Tenant, client: Agent, to: Destination, error: ApprovalFirst
 ) -> HttpResponse:
-    """The page for the person who wanted it. In the tenant's transaction, after the refusal is on record."""
+    """The page for the person who wanted it. In the tenant's transaction, after the refusal is on record.
+
+    Without a redirect address (a device, an agent's own question) there is nothing to go back to.
+    """
     tell_admins(tenant, client)
-    me = (
-        Member.objects.filter(tenant=tenant, user=request.user, deactivated_at=None).first()
-        if _is_user(request)
-        else None
-    )
+    looking = admins(tenant)
     told = {
         "organisation": tenant,
         "client": client,
-        "look": reverse("agent", args=[tenant.slug, client.id]) if me is not None and me.may_administer else "",
-        "admins": [one.name for one in admins(tenant)[:3]],
-        "back": error_address(to, tenant, error),
+        "look": any(one.user_id == request.user.pk for one in looking),
+        "admins": [one.name for one in looking[:3]],
+        "back": error_address(to, tenant, error) if to.redirect_uri else "",
         "next_host": "the program on this computer" if is_loopback(to.redirect_uri) else shown_host(to.redirect_uri),
     }
     page = render(request, "oauth/wait_for_admin.html", told, status=403)
@@ -67,7 +65,3 @@ def tell_admins(tenant: Tenant, client: Agent) -> None:
     addresses = [one.user.email for one in admins(tenant)]
     subject = f"An app waits for approval at {tenant.name}"
     transaction.on_commit(lambda: [send_mail(subject, text, None, [one], fail_silently=True) for one in addresses])
-
-
-def _is_user(request: HttpRequest) -> bool:
-    return isinstance(request.user, User)

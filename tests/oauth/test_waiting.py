@@ -85,7 +85,7 @@ def test_no_other_way_leads_around_it(acme: House, newcomer: Flow) -> None:
     silent = newcomer.authorize(**ASKED, prompt="none")
     assert answer_in(silent)["error"] == "access_denied"
     with in_tenant(acme.tenant.id), pytest.raises(NotGrantable):
-        cast.matts_grant(acme, newcomer.agent)
+        cast.matts_grant(acme, newcomer.agent, rooms__book="never", meeting__enter="never")
     pushed = newcomer.post(
         "par",
         newcomer.request(**ASKED, code_challenge=challenge_of(newcomer.verifier)),
@@ -105,12 +105,16 @@ def test_a_device_is_told_so_too(acme: House) -> None:
     flow = Flow(acme, agent_of(acme, said["client_id"])).sign_in()
     begun = flow.post("device_authorization", {"client_id": said["client_id"], "scope": "rooms:read",
                                                "resource": flow.resource})  # fmt: skip
-    assert begun.status_code in (200, 400), begun.content
-    if begun.status_code == 200:
-        page = flow.browser.post("/t/acme/device/", {"user_code": begun.json()["user_code"]}, follow=True)
-        html = page.content.decode()
-        assert "approve" in html and "scope" not in html.split("</form>")[0][-200:]
-        assert events_of(acme.tenant.id, "grant.given") == []
+    assert begun.status_code == 200, begun.content
+    page = flow.browser.post("/t/acme/device/", {"user_code": begun.json()["user_code"]}, follow=True)
+    html = page.content.decode()
+    assert page.status_code == 403 and "An admin has to approve TV first" in html and "Back to" not in html
+    polled = flow.post(
+        "token", {"grant_type": device, "device_code": begun.json()["device_code"], "client_id": said["client_id"]}
+    )
+    assert polled.json()["error"] == "access_denied"  # RFC 8628 §3.5: it need not ask any longer
+    assert [one.reasons for one in events_of(acme.tenant.id, "authorization.refused")] == [["approval_first"]]
+    assert [one.to for one in mail.outbox] == [["ada@acme.example"]]
 
 
 def test_agents_that_an_admin_registered_need_no_second_approval(acme: House, flow: Flow) -> None:
