@@ -98,7 +98,7 @@ class Door:
             )
         except jwt.PyJWTError as error:
             raise TurnedAway(f"The assertion is not good: {error}.") from None
-        tenant = _tenant_of(issuer)
+        tenant = _tenant_of(issuer) or str(claims.get("tenant", ""))  # an own host is one tenant's, and so is its key
         if claims.get("tenant") != tenant:
             raise TurnedAway("The assertion names another tenant than its issuer.")
         act = claims.get("act")
@@ -114,7 +114,7 @@ class Door:
 
     async def _key_of(self, issuer: str, kid: str) -> jwt.PyJWK:
         """The tenant's public key. Only our own AgentAuth is asked, whatever an assertion says of its issuer."""
-        if not _tenant_of(issuer):
+        if not _tenant_of(issuer) and not _own_host_of(issuer):
             raise TurnedAway("The assertion comes from somebody else.")
         async with self._asking:
             asked_at, keys = self._keys.get(issuer, (-_KEYS_LIVE, {}))
@@ -133,13 +133,24 @@ def _tenant_of(issuer: str) -> str:
     return found[1] if found else ""
 
 
+def _own_host_of(issuer: str) -> str:
+    """The host of an issuer that stands at one of its own: the scheme and port of ours, and no path."""
+    base = urlsplit(settings.KNOBS.base_url)
+    found = re.fullmatch(rf"{base.scheme}://([a-z0-9.-]+{f':{base.port}' if base.port else ''})", issuer)
+    return found[1] if found and found[1] != base.netloc else ""
+
+
 async def _published_keys(issuer: str) -> dict[str, jwt.PyJWK]:
+    host = _own_host_of(issuer)  # asked for at our own AgentAuth: if it knows nobody there, it has no keys
+    place, headers = (settings.KNOBS.base_url, {"Host": host}) if host else (issuer, {})
     try:
         timeout = aiohttp.ClientTimeout(total=5)
         async with (
             aiohttp.ClientSession(timeout=timeout, trust_env=False) as session,
-            session.get(f"{issuer}/oauth/jwks.json", allow_redirects=False) as answer,
+            session.get(f"{place}/oauth/jwks.json", headers=headers, allow_redirects=False) as answer,
         ):
+            if host and answer.status in (400, 404):
+                raise TurnedAway("The assertion comes from somebody else.")
             if answer.status != 200:
                 raise TurnedAway(f"The tenant's keys cannot be read (status {answer.status}).", 503)
             document = await answer.json(content_type=None)
