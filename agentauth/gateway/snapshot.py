@@ -23,7 +23,8 @@ from agentauth.gateway.paths import Routes
 from agentauth.keys import ring
 from agentauth.keys.addresses import resource_url
 from agentauth.keys.signing import PURPOSE, Signer
-from agentauth.policy.facts import RISKS, AgentFacts, GrantFacts, OperationFacts
+from agentauth.policy.conditions.sign_in import demanded_of
+from agentauth.policy.facts import AgentFacts, GrantFacts, OperationFacts
 from agentauth.resources.models import Resource as ResourceRow
 from agentauth.resources.upstream import upstream_headers
 from tenants.issuer import issuer_at
@@ -314,7 +315,7 @@ def _resource(tenant: Tenant, row: tuple[Any, ...]) -> Resource:
 
 def _add_operation(resource: Resource, row: list[Any], sign_in_rule: list[Any] | None) -> None:
     key, method, path, tool, digest, held, scope, risk = row
-    demanded = _demanded(risk or "", *sign_in_rule) if sign_in_rule else {}
+    demanded = demanded_of(risk or "", *sign_in_rule) if sign_in_rule else {}
     operation = Operation(OperationFacts(key, scope, risk or "", held, demanded), digest)
     if scope and not held:
         resource.scopes[scope] = risk
@@ -322,13 +323,6 @@ def _add_operation(resource: Resource, row: list[Any], sign_in_rule: list[Any] |
         resource.tools[tool] = operation
     elif method and path:
         resource.routes.add(method, path, operation)
-
-
-def _demanded(risk: str, from_risk: str, acr: str, max_age: int | None) -> dict[str, Any]:
-    """What of the sign-in a call of this class needs (RFC 9470); a class that is not known counts as above all."""
-    if RISKS.get(risk, 99) < RISKS.get(from_risk, -1):
-        return {}
-    return {"acr": acr} | ({"max_age": max_age} if max_age is not None else {})
 
 
 _KEYS = """

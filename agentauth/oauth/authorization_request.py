@@ -10,8 +10,9 @@ from uuid import UUID
 from agentauth.agents.introducing import waits_for_approval
 from agentauth.agents.models import Agent
 from agentauth.grants.granting import offerable
+from agentauth.grants.sign_in_rules import find_rule
 from agentauth.keys.addresses import issuer
-from agentauth.oauth.authorization_details import Details, read_details, scope_for, where
+from agentauth.oauth.authorization_details import Details, find_call, read_details, scope_for, where
 from agentauth.oauth.errors import (
     ApprovalFirst,
     InvalidRequest,
@@ -26,6 +27,7 @@ from agentauth.oauth.parameters import Parameters, scope_names
 from agentauth.oauth.pkce import require_challenge
 from agentauth.oauth.redirect_uris import is_registered, with_answer
 from agentauth.oauth.target import find_target
+from agentauth.policy.conditions.sign_in import demanded_of, enough_for, reaches
 from agentauth.resources.models import Resource, Scope
 from tenants.models import Member, Tenant
 
@@ -116,6 +118,7 @@ def read_request(asked: Parameters, to: Destination, client: Agent, tenant: Tena
         raise InvalidRequest("This prompt is not supported.", reason="prompt")
     target, scope, protocol_scope = read_scope(asked, client, tenant)
     details = read_details(asked.get("authorization_details", ""), client, tenant)
+    acr_values, max_age = with_what_it_takes(details, target, read_acr_values(asked), _max_age(asked))
     return AuthorizationRequest(
         to=to,
         resource_id=str(target.id),
@@ -124,10 +127,10 @@ def read_request(asked: Parameters, to: Destination, client: Agent, tenant: Tena
         code_challenge=challenge,
         nonce=_short(asked, "nonce"),
         prompt=prompt,
-        max_age=_max_age(asked),
+        max_age=max_age,
         login_hint=asked.get("login_hint", "")[:254],
         dpop_jkt=_thumbprint(asked),
-        acr_values=read_acr_values(asked),
+        acr_values=acr_values,
         authorization_details=details,
     )
 
@@ -151,6 +154,21 @@ def read_scope(asked: Parameters, client: Agent, tenant: Tenant) -> tuple[Resour
 def read_acr_values(asked: Parameters) -> tuple[str, ...]:
     """OpenID Connect Core §3.1.2.1, RFC 9470 §4: levels of which any will do."""
     return tuple(dict.fromkeys(asked.get("acr_values", "").split()))
+
+
+def with_what_it_takes(
+    details: Details, resource: Resource, acr_values: tuple[str, ...], max_age: int | None
+) -> tuple[tuple[str, ...], int | None]:
+    """For one call also the sign-in that the resource needs for it: nobody says yes to what would then be refused."""
+    call, rule = find_call(details[0], resource) if details else None, find_rule(resource)
+    if call is None or rule is None:
+        return acr_values, max_age
+    demanded = demanded_of(call.scope.risk, rule.from_risk, rule.acr, rule.max_age)
+    if not demanded:
+        return acr_values, max_age
+    enough = tuple(wanted for wanted in acr_values if reaches(wanted, rule.acr)) or enough_for(rule.acr)
+    ages = [age for age in (max_age, demanded.get("max_age")) if age is not None]
+    return enough, min(ages, default=None)
 
 
 def offered(asked: AuthorizationRequest, client: Agent, resource: Resource, member: Member) -> list[Scope]:

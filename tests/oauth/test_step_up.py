@@ -215,3 +215,36 @@ def test_an_agent_that_was_handed_a_token_hands_on_no_better_sign_in(flow: Flow)
     }
     got = claims_of(own.post("token", form | own.proof()).json())
     assert (got["acr"], got["auth_time"]) == ("1fa", claims_of(subject)["auth_time"])
+
+
+@pytest.mark.parametrize(
+    ("client_asks", "where"), [({}, "2fa"), ({"acr_values": "1fa"}, "2fa"), ({"max_age": "9"}, "2fa")]
+)
+def test_for_one_call_the_sign_in_that_it_takes_comes_before_the_question(
+    flow: Flow, client_asks: dict[str, str], where: str
+) -> None:
+    """Nobody says yes to a call (RFC 9396) that the resource would then refuse for want of a better sign-in."""
+    from agentauth.grants.sign_in_rules import demand_sign_in
+    from tests.oauth.test_authorization_details import asking
+
+    house = flow.house
+    with in_tenant(house.tenant.id):
+        demand_sign_in(house.office, from_risk="change", acr="2fa", max_age=300, by=house.owner)
+    owns(flow, "totp")
+    signed_in(flow, ("password", 20))
+    away = flow.authorize(**asking(flow), **client_asks)
+    assert away.status_code == 302 and away["Location"].startswith(f"/account/{where}/reauthenticate/")
+    assert flow.authorize(**asking(flow, actions=["GET /rooms"], arguments={})).status_code == 200  # below the class
+    proven(flow.browser, house.members["matt"].user, ("password", 20), ("totp", 0))
+    assert claims_of(flow.tokens(**asking(flow), **client_asks))["acr"] == "2fa"
+
+
+def test_who_cannot_sign_in_well_enough_for_the_call_is_not_asked_about_it(flow: Flow) -> None:
+    from agentauth.grants.sign_in_rules import demand_sign_in
+    from tests.oauth.test_authorization_details import asking
+
+    house = flow.house
+    with in_tenant(house.tenant.id):
+        demand_sign_in(house.office, from_risk="read", acr="phr", max_age=None, by=house.owner)
+    signed_in(flow, ("password", 20))
+    assert answer_in(flow.authorize(**asking(flow)))["error"] == "unmet_authentication_requirements"

@@ -56,6 +56,7 @@ REFUSED: dict[Reason, Facts] = {
     Reason.GRANT_SAYS_NEVER: grant(modes={"meeting:enter": "never"}),
     Reason.SCOPE_MISSING: replace(GOOD, token_scopes=frozenset({"rooms:read"})),
     Reason.ABOVE_CEILING: agent(ceiling_risk="read"),
+    Reason.TOKEN_OTHER_CALL: replace(GOOD, token_calls=frozenset({("GET /rooms", "")})),
 }
 
 
@@ -141,3 +142,31 @@ def test_nothing_passes_unless_everything_holds(data: st.DataObject) -> None:
         }
         facts = replace(facts, **changed, tenant_suspended=facts.tenant_suspended or broken.tenant_suspended)
     assert evaluate(facts).allowed == (not chosen)
+
+
+def test_a_token_for_one_call_is_for_its_arguments_too() -> None:
+    only = replace(GOOD, token_calls=frozenset({("POST /rooms/meeting/enter", "a1")}))
+    assert evaluate(replace(only, call=replace(only.call, args_hash="a1"))).allowed
+    assert evaluate(replace(only, call=replace(only.call, args_hash="a2"))).reasons == (Reason.TOKEN_OTHER_CALL,)
+    assert may_be_seen(only)
+    assert evaluate_protocol(replace(only, operation=None)).allowed
+
+
+def test_what_an_operation_and_a_grant_demand_of_the_sign_in_both_hold() -> None:
+    facts = replace(
+        operation(sign_in={"acr": "2fa"}), grant=replace(GOOD.grant, constraints={"sign_in": {"max_age": 60}})
+    )  # type: ignore[type-var]
+    signed_in = replace(facts, call=replace(facts.call, acr="2fa", auth_time=int(NOW.timestamp()) - 60))
+    assert evaluate(signed_in).allowed
+    for weaker in ({"acr": "1fa"}, {"auth_time": int(NOW.timestamp()) - 61}, {"acr": ""}, {"auth_time": None}):
+        decision = evaluate(replace(signed_in, call=replace(signed_in.call, **weaker)))  # type: ignore[arg-type]
+        assert decision.reasons == (Reason.CONSTRAINT_SIGN_IN,)
+        assert decision.sign_in == {"acr": "2fa", "max_age": 60}
+
+
+@pytest.mark.parametrize("rule", [{"acr": "gold"}, {"max_age": "soon"}, {"amr": "otp"}])
+def test_a_demand_that_cannot_be_read_refuses(rule: dict[str, object]) -> None:
+    facts = operation(sign_in=rule)
+    facts = replace(facts, call=replace(facts.call, acr="phr", auth_time=int(NOW.timestamp())))
+    assert evaluate(facts).reasons == (Reason.CONSTRAINT_UNKNOWN,)
+    assert evaluate(facts).sign_in == {}

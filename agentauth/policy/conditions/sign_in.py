@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agentauth.policy.conditions.rule import BadRule
-from agentauth.policy.facts import CallFacts
+from agentauth.policy.facts import RISKS, CallFacts
 
 LEVELS = ("1fa", "2fa", "phr")
 """How a person signs in, weakest first: one factor, two, or a passkey, which cannot be phished."""
@@ -31,6 +31,13 @@ def reaches(acr: str, wanted: str) -> bool:
 def enough_for(acr: str) -> tuple[str, ...]:
     """Every level that reaches this one, the weakest first."""
     return tuple(level for level in LEVELS if reaches(level, acr))
+
+
+def demanded_of(risk: str, from_risk: str, acr: str, max_age: int | None) -> dict[str, Any]:
+    """The rule for a call of class `risk` where one holds from `from_risk` on; a class not known is above all."""
+    if RISKS.get(risk, 99) < RISKS.get(from_risk, -1):
+        return {}
+    return {"acr": acr} | ({"max_age": max_age} if max_age is not None else {})
 
 
 def strictest(*rules: Mapping[str, Any] | None) -> dict[str, Any]:
