@@ -10,8 +10,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from agentauth.agents.assurance import set_high_assurance
-from agentauth.agents.models import RISKS, Agent, Credential, WrongState
-from agentauth.agents.registering import AUTH_METHODS, add_key, add_secret, register_agent, set_ping
+from agentauth.agents.models import RISKS, Agent, Credential, TrustedIssuer, WrongState
+from agentauth.agents.registering import AUTH_METHODS, add_key, add_secret, add_workload, register_agent, set_ping
 from agentauth.agents.ways import checked_ways
 from agentauth.api.door import TenantView
 from agentauth.api.paging import PageQuery, page
@@ -42,6 +42,8 @@ class CredentialShape(Strict):
     kind = serializers.ChoiceField(Credential.Kind.choices)
     hint = Text(help_text="The last four characters of a secret.")
     kid = Text(help_text="The id of a key.")
+    trusted_issuer = serializers.UUIDField(allow_null=True, help_text="Of a workload: whose tokens let it in.")
+    claims = serializers.DictField(child=Text(), help_text="Of a workload: what such a token must say.")
     created_at = serializers.DateTimeField()
     expires_at = serializers.DateTimeField(allow_null=True)
     retired_at = serializers.DateTimeField(allow_null=True)
@@ -149,6 +151,10 @@ class AgentEndedShape(Strict):
 class NewCredential(Strict):
     kind = serializers.ChoiceField(Credential.Kind.choices)
     public_jwk = serializers.DictField(required=False, help_text="For a key.")
+    trusted_issuer = serializers.UUIDField(required=False, help_text="For a workload.")
+    claims = serializers.DictField(
+        required=False, help_text="For a workload: exact values, or with a * at the end. One must single it out."
+    )
     expires_at = serializers.DateTimeField(required=False, allow_null=True, default=None)
 
 
@@ -349,6 +355,11 @@ class AgentCredentials(_Agents):
         by, expires_at = self.caller.person, said["expires_at"]
         if found.state == Agent.State.RETIRED:
             raise WrongState("This agent is retired: it needs no credential any more.")
+        if said["kind"] == Credential.Kind.WORKLOAD:
+            return self._let_in(found, said, by)
+        for name in ("trusted_issuer", "claims"):
+            if name in said:
+                raise invalid(name, "Only a workload takes this.")
         if said["kind"] == Credential.Kind.SECRET:
             if "public_jwk" in said:
                 raise invalid("public_jwk", "A secret takes no key.")
@@ -357,6 +368,18 @@ class AgentCredentials(_Agents):
         if "public_jwk" not in said:
             raise invalid("public_jwk", "Give the public key.")
         credential = _with_key_named("public_jwk", found, said["public_jwk"], by, expires_at=expires_at)
+        return Response({"credential": show_credential(credential)}, status=201)
+
+    def _let_in(self, agent: Agent, said: dict[str, Any], by: Member) -> Response:
+        for name in ("trusted_issuer", "claims"):
+            if name not in said:
+                raise invalid(name, "A workload needs this.")
+        if "public_jwk" in said:
+            raise invalid("public_jwk", "A workload takes no key.")
+        issuer = TrustedIssuer.objects.filter(tenant=self.tenant, id=said["trusted_issuer"]).first()
+        if issuer is None:
+            raise invalid("trusted_issuer", "There is no trusted issuer with this id.")
+        credential = add_workload(agent, issuer, said["claims"], by=by, expires_at=said["expires_at"])
         return Response({"credential": show_credential(credential)}, status=201)
 
 
@@ -414,7 +437,8 @@ def show_whole(agent: Agent) -> dict[str, Any]:
 
 def show_credential(credential: Credential) -> dict[str, Any]:
     names = ("kind", "hint", "kid", "created_at", "expires_at", "retired_at", "last_used_at")
-    return {"id": str(credential.id)} | {name: getattr(credential, name) for name in names}
+    shown = {"id": str(credential.id)} | {name: getattr(credential, name) for name in names}
+    return shown | {"trusted_issuer": credential.trusted_issuer_id, "claims": credential.claim_rules}
 
 
 def show_ended(ended: Any) -> dict[str, Any]:

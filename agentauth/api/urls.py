@@ -2,7 +2,18 @@
 
 from django.urls import URLPattern, URLResolver, include, path, re_path
 
-from agentauth.api import agents, events, exports, grants, keys, reference, resources, settings, token_checks
+from agentauth.api import (
+    agents,
+    events,
+    exports,
+    grants,
+    keys,
+    reference,
+    resources,
+    settings,
+    token_checks,
+    trusted_issuers,
+)
 
 nouns: list[URLPattern | URLResolver] = [
     path("/agents", agents.Agents.as_view()),
@@ -13,6 +24,11 @@ nouns: list[URLPattern | URLResolver] = [
     path("/agents/<uuid:agent>/approve", agents.ApproveAgent.as_view()),
     path("/agents/<uuid:agent>/credentials", agents.AgentCredentials.as_view()),
     path("/agents/<uuid:agent>/credentials/<uuid:credential>/retire", agents.RetireCredential.as_view()),
+    path("/trusted-issuers", trusted_issuers.TrustedIssuers.as_view()),
+    path("/trusted-issuers/<uuid:issuer>", trusted_issuers.OneTrustedIssuer.as_view()),
+    path("/trusted-issuers/<uuid:issuer>/suspend", trusted_issuers.SuspendTrustedIssuer.as_view()),
+    path("/trusted-issuers/<uuid:issuer>/let-back", trusted_issuers.LetTrustedIssuerBack.as_view()),
+    path("/trusted-issuers/<uuid:issuer>/remove", trusted_issuers.RemoveTrustedIssuer.as_view()),
     path("/resources", resources.Resources.as_view()),
     path("/resources/<uuid:resource>", resources.OneResource.as_view()),
     path("/resources/<uuid:resource>/publish", resources.PublishResource.as_view()),

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from agentauth.agents.models import TrustedIssuer
 from agentauth.agents.registering import DELIVERY_MODES
 from agentauth.keys.addresses import issuer
 from agentauth.keys.signing import jwks as public_key_set
@@ -11,7 +12,8 @@ from agentauth.oauth.client_assertion import ALGORITHMS
 from agentauth.oauth.client_metadata import SIGNED_INTROSPECTION
 from agentauth.oauth.door import open_document
 from agentauth.oauth.dpop import ALGORITHMS as PROOF_ALGORITHMS
-from agentauth.oauth.grants import GRANT_TYPES
+from agentauth.oauth.grants import GRANT_TYPES, jwt_bearer
+from agentauth.oauth.trust.issuers import kinds_trusted
 from agentauth.policy.conditions.sign_in import LEVELS
 from tenants.models import Tenant
 from tenants.rls import in_tenant
@@ -23,7 +25,8 @@ _CONFIDENTIAL = _CLIENT_AUTHENTICATION[1:]
 @open_document
 def metadata(tenant: Tenant) -> Mapping[str, Any]:
     """The same document for RFC 8414 §3 and OpenID Connect Discovery §4: clients ask for either."""
-    here = issuer(tenant)
+    here, trusted = issuer(tenant), kinds_trusted(tenant)
+    proofs = _CLIENT_AUTHENTICATION + (["spiffe_jwt"] if TrustedIssuer.Kind.SPIFFE in trusted else [])
     document: dict[str, Any] = {
         "issuer": here,
         "authorization_endpoint": f"{here}/oauth/authorize",
@@ -39,9 +42,9 @@ def metadata(tenant: Tenant) -> Mapping[str, Any]:
         "userinfo_endpoint": f"{here}/oauth/userinfo",
         "response_types_supported": ["code"],
         "response_modes_supported": ["query"],
-        "grant_types_supported": list(GRANT_TYPES),
+        "grant_types_supported": [name for name in GRANT_TYPES if trusted or name != jwt_bearer.GRANT_TYPE],
         "code_challenge_methods_supported": ["S256"],
-        "token_endpoint_auth_methods_supported": _CLIENT_AUTHENTICATION,
+        "token_endpoint_auth_methods_supported": proofs,
         "token_endpoint_auth_signing_alg_values_supported": list(ALGORITHMS),
         "revocation_endpoint_auth_methods_supported": _CLIENT_AUTHENTICATION,
         "revocation_endpoint_auth_signing_alg_values_supported": list(ALGORITHMS),
@@ -61,6 +64,8 @@ def metadata(tenant: Tenant) -> Mapping[str, Any]:
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": ["ES256"],
     }
+    if TrustedIssuer.Kind.ENTERPRISE in trusted:  # draft-ietf-oauth-identity-assertion-authz-grant §7.2
+        document["authorization_grant_profiles_supported"] = [jwt_bearer.GRANT_PROFILE]
     if tenant.open_registration:
         document["registration_endpoint"] = f"{here}/oauth/register"
     return document

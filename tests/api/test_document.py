@@ -18,6 +18,7 @@ from agentauth.api import problems
 from agentauth.wsgi import application
 from tests import cast
 from tests.api.tokens import WRITE, robot
+from tests.oauth.provider import Provider
 
 load_all_checks()
 positive_data_acceptance = CHECKS.get_one("positive_data_acceptance")  # 409 and 422 are fair answers
@@ -102,6 +103,7 @@ def described(db):
         "resource": acme.office.id,
         "event": acme.events()[0].id,
         "export": agent.id,
+        "issuer": Provider().trusted_by(acme).id,
     }
     signals = (request_started, request_finished)
     for signal in signals:  # as Django's own test client does: all requests share this test's transaction

@@ -22,6 +22,13 @@ _SPIFFE_ID = re.compile(r"(spiffe://[a-z0-9._-]{1,255})/[!-~]{1,1700}\Z")
 _USED_AGAIN = timedelta(minutes=1)  # its last use is noted this exactly
 
 
+def kinds_trusted(tenant: Tenant) -> set[str]:
+    """Of which kinds this tenant trusts somebody now."""
+    with in_tenant(tenant.id):
+        now_trusted = TrustedIssuer.objects.filter(tenant=tenant, suspended_at=None, removed_at=None)
+        return set(now_trusted.values_list("kind", flat=True))
+
+
 def is_foreign(token: str, tenant: Tenant) -> bool:
     """Does it name another issuer than us? What cannot be read does not."""
     try:

@@ -120,7 +120,7 @@ def _signed_by_one(
         raise NotGood("assertion_algorithm", f"Sign with one of {', '.join(sorted(algorithms))}.")
     could = [key for key in keys if kid is None or key.get("kid") in (None, kid)]
     for jwk in could[:_MOST_KEYS_TRIED]:
-        if alg not in _algorithms_of(jwk):
+        if alg not in algorithms_of(jwk):
             continue
         try:
             key = jwt.PyJWK(dict(jwk), algorithm=alg)
@@ -131,7 +131,8 @@ def _signed_by_one(
     raise NotGood("assertion_signature", "It is not signed by a key of its issuer.")
 
 
-def _algorithms_of(jwk: Mapping[str, Any]) -> set[str]:
+def algorithms_of(jwk: Mapping[str, Any]) -> set[str]:
+    """What a key may sign with: its type says, and `alg` narrows it (RFC 7517 §4.4)."""
     by_type = {"RSA": {"PS256", "RS256"}}.get(str(jwk.get("kty"))) or {_ALGORITHM_OF_CURVE.get(str(jwk.get("crv")), "")}
     return by_type & {jwk["alg"]} if "alg" in jwk else by_type
 
