@@ -68,6 +68,7 @@ def verify(
     audiences: Iterable[str],
     now: float,
     algorithms: Collection[str] = ALGORITHMS,
+    aud_is_text: bool = False,
 ) -> Proof:
     """The proof in `assertion`, or InvalidClient. `keys` are the client's own public JWKs, `now` seconds since 1970.
 
@@ -81,7 +82,12 @@ def verify(
         raise InvalidClient("The client assertion is about another client.", reason="assertion_subject")
     aud = claims.get("aud")
     named = [aud] if isinstance(aud, str) else aud
-    if not isinstance(named, list) or len(named) != 1 or named[0] not in tuple(audiences):
+    if (
+        not isinstance(named, list)
+        or len(named) != 1
+        or named[0] not in tuple(audiences)
+        or (aud_is_text and named is aud)
+    ):
         raise InvalidClient("The client assertion is for somebody else.", reason="assertion_audience")
     expires: Any = claims.get("exp")
     if not _is_time(expires) or expires <= now - _LEEWAY:

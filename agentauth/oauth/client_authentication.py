@@ -146,7 +146,13 @@ def _prove_by_key(call: Call, client: Agent, credentials: list[Credential], asse
     audiences = (here,) if client.high_assurance else (here, f"{here}/oauth/token", f"{here}/oauth/bc-authorize")
     algorithms = HIGH_ASSURANCE if client.high_assurance else ALGORITHMS
     proof = verify(
-        assertion, client_id=client.client_id, keys=keys, audiences=audiences, algorithms=algorithms, now=time.time()
+        assertion,
+        client_id=client.client_id,
+        keys=keys,
+        audiences=audiences,
+        now=time.time(),
+        algorithms=algorithms,
+        aud_is_text=client.high_assurance,
     )
     mark = hashlib.sha256(f"{client.id}\0{proof.jti}".encode("utf-8", "surrogatepass")).digest()
     with in_tenant(call.tenant.id):

@@ -5,6 +5,7 @@ A request is pushed by the client itself, the client proves itself with a key, a
 
 from agentauth.agents.models import Agent
 from agentauth.oauth.errors import InvalidClient, InvalidDPoPProof, InvalidRequest, UnauthorizedClient
+from agentauth.oauth.parameters import Parameters
 
 ALGORITHMS = ("ES256", "Ed25519", "EdDSA", "PS256")  # §5.4.1
 LONGEST_CODE = 60  # seconds, §5.3.2.1
@@ -14,6 +15,12 @@ def require_pushed(client: Agent, *, is_pushed: bool) -> None:
     """§5.3.2.2: a request that came through the browser alone is refused; anybody could have written it."""
     if client.high_assurance and not is_pushed:
         raise InvalidRequest("This client must push its authorization requests (RFC 9126).", reason="not_pushed")
+
+
+def require_whole(client: Agent, pushed: Parameters) -> None:
+    """§5.3.2.2: what is pushed says itself where the answer goes."""
+    if client.high_assurance:
+        pushed.require("redirect_uri")
 
 
 def require_key(client: Agent, method: str) -> None:

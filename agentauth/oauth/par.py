@@ -4,6 +4,7 @@ from agentauth.oauth.authorization_request import read_request, settle_destinati
 from agentauth.oauth.client_authentication import authenticate_client
 from agentauth.oauth.door import Answer, Call, oauth_endpoint
 from agentauth.oauth.errors import InvalidDPoPProof, InvalidRequest
+from agentauth.oauth.high_assurance import require_whole
 from agentauth.oauth.parameters import from_form
 from agentauth.oauth.possession import prove_possession, read_possession
 from agentauth.oauth.pushed_requests import SECONDS, keep
@@ -20,6 +21,7 @@ def par(call: Call) -> Answer:
     asked.require("client_id")  # §2.1: as in every authorization request, however the client proves itself
     if "request_uri" in asked:  # §2.1: MUST NOT be provided
         raise InvalidRequest("A pushed request holds no request_uri.", reason="request_uri_pushed")
+    require_whole(client, asked)
     to = settle_destination(asked, client)
     with in_tenant(call.tenant.id):
         wanted = read_request(asked, to, client, call.tenant)  # §2.1: what would be refused later is refused now

@@ -122,7 +122,12 @@ def test_no_shared_secret_counts_even_if_there_is_one(assured: Assured) -> None:
 
 def test_the_assertion_is_for_the_issuer_and_nothing_else(assured: Assured) -> None:
     """§5.3.2.1 no. 6: the issuer as a string; the token endpoint is what is tolerated of others."""
-    for aud in (f"{assured.issuer}/oauth/token", f"{assured.issuer}/", [assured.issuer, "https://else.example"]):
+    for aud in (
+        f"{assured.issuer}/oauth/token",
+        f"{assured.issuer}/",
+        [assured.issuer],
+        [assured.issuer, "https://else.example"],
+    ):
         answer = assured.spend("x", Holder(), **assured.assertion(aud=aud))
         assured.refused(answer, 401, "invalid_client", "assertion_audience", "client.refused")
 
@@ -150,6 +155,12 @@ def test_its_refresh_goes_on_with_key_and_proof_only(assured: Assured) -> None:
     assured.refused(assured.post("token", form | assured.assertion()), 400, "invalid_dpop_proof", "proof_missing")
     proof = Holder().proof("POST", f"{assured.issuer}/oauth/token")
     assert assured.post("token", form | assured.assertion(), DPoP=proof).status_code == 200
+
+
+def test_a_pushed_request_says_where_the_answer_goes(assured: Assured) -> None:
+    """§5.3.2.2: redirect_uri, though only one is registered."""
+    asked = assured.request(redirect_uri=None) | assured.assertion()
+    assured.refused(assured.post("par", asked), 400, "invalid_request", "missing_parameter", "authorization.refused")
 
 
 def test_a_request_with_parameters_beside_the_pushed_ones_is_refused(assured: Assured) -> None:
