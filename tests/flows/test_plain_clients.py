@@ -176,12 +176,13 @@ def openid(here: Installation, *, press: str = "Allow", **told: Any) -> Iterator
 
 
 @pytest.mark.parametrize("algorithm", ["oauth2", "oidc"])
-def test_a_strict_client_accepts_the_metadata(here: Installation, algorithm: str) -> None:
-    """RFC 8414 §3 inserts the well-known part, OpenID Connect Discovery §4 appends it."""
-    with openid(here) as program:
-        found = program.ask("discover", algorithm=algorithm)
-        assert found["issuer"] == here.issuer
-        assert program.ask("resource", url=here.office)["authorization_servers"] == [here.issuer]
+@pytest.mark.parametrize("tenant", ["acme", "globex"])
+def test_a_strict_client_accepts_the_metadata_of_every_tenant(here: Installation, tenant: str, algorithm: str) -> None:
+    """RFC 8414 §3 inserts the well-known part, OpenID Connect Discovery §4 appends it; RFC 9728 §3.3."""
+    issuer, office = (address.replace("/acme", f"/{tenant}") for address in (here.issuer, here.office))
+    with node_program(here.node, "openid_client.mjs", here.matt.answer, issuer=issuer) as program:
+        assert program.ask("discover", algorithm=algorithm)["issuer"] == issuer
+        assert program.ask("resource", url=office)["authorization_servers"] == [issuer]
 
 
 @pytest.mark.parametrize("pushed", [False, True], ids=["plain", "pushed"])
