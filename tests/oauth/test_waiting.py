@@ -23,7 +23,11 @@ ASKED = {"redirect_uri": "http://127.0.0.1/cb", "scope": "rooms:read"}
 
 def choose(house: House, **changes: Any) -> None:
     with in_tenant(house.tenant.id):
-        chosen = {"open_registration": True, "approval_first": False, "unapproved_ceiling": "read"} | changes
+        chosen: dict[str, Any] = {
+            "open_registration": True,
+            "approval_first": False,
+            "unapproved_ceiling": "read",
+        } | changes
         set_introductions(Tenant.objects.get(pk=house.tenant.pk), by=house.owner, **chosen)
 
 
