@@ -43,6 +43,12 @@ ACTS: dict[str, tuple[str, str, str]] = {
     Action.AGENT_RETIRED: ("voided the badge of", "{agent}", "{reason}"),
     Action.CREDENTIAL_ADDED: ("gave a {kind} to", "{agent}", ""),
     Action.CREDENTIAL_RETIRED: ("retired a credential of", "{agent}", ""),
+    Action.ISSUER_TRUSTED: ("trusts the issuer", "{name}", "from now on"),
+    Action.ISSUER_SUSPENDED: ("trusts the issuer", "{name}", "no more, for now"),
+    Action.ISSUER_LET_BACK: ("trusts the issuer", "{name}", "again"),
+    Action.ISSUER_REMOVED: ("removed the issuer", "{name}", ""),
+    Action.MEMBER_LINKED: ("knows", "{member}", "from now on"),
+    Action.MEMBER_UNLINKED: ("had an issuer forget", "{member}", ""),
     Action.CATALOGUE_ENTRY_OFFERED: ("offered a", "resource", "to all"),
     Action.RESOURCE_REGISTERED: ("registered", "{resource}", ""),
     Action.RESOURCE_CHANGED: ("changed", "{resource}", ""),
@@ -176,6 +182,7 @@ class _Names:
             agent = self.agents.get(_uuid(row.actor))
             return agent.name if agent else "An agent"
         known = {"operator": "The operator", "task": "AgentAuth", "anonymous": "Somebody unknown"}
+        known |= {"issuer": "A trusted issuer"}
         return known.get(row.actor_kind, "Somebody")
 
 
@@ -271,7 +278,7 @@ class _Said(dict[str, str]):
         )
         self["for"] = f" for {for_whom}" if for_whom and not own else ""
         self["reason"] = f"“{details['reason']}”" if details.get("reason") else ""
-        for key in ("email", "role", "kind", "error"):
+        for key in ("email", "role", "kind", "error", "name"):
             self[key] = str(details.get(key, ""))
 
     def __missing__(self, key: str) -> str:

@@ -24,7 +24,9 @@ from agentauth.console import (
     settings,
     sign_in,
     token_checks,
+    trusted_issuers,
     ways,
+    workloads,
 )
 
 Paths = list[URLPattern | URLResolver]
@@ -88,7 +90,23 @@ agent_pages: Paths = [
     path(f"{AGENT}grants/<uuid:grant_id>/end/", agents.agent_end_grant, name="agent_end_grant"),
     path(f"{AGENT}credentials/new/", credentials.credential_new, name="credential_new"),
     path(f"{AGENT}credentials/<uuid:credential_id>/retire/", credentials.credential_retire, name="credential_retire"),
+    path(f"{AGENT}workload/new/", workloads.workload_new, name="workload_new"),
     path(f"{AGENT}secret/", credentials.secret_once, name="secret_once"),
+]
+
+TRUSTED = f"{TENANT}settings/trusted/<uuid:issuer_id>/"
+
+trust_pages: Paths = [
+    path(f"{TENANT}settings/trusted/", trusted_issuers.trusted_issuers, name="trusted_issuers"),
+    path(f"{TENANT}settings/trusted/new/", trusted_issuers.trusted_issuer_new, name="trusted_issuer_new"),
+    path(TRUSTED, trusted_issuers.trusted_issuer, name="trusted_issuer"),
+    path(f"{TRUSTED}look/", trusted_issuers.trusted_issuer_look, name="trusted_issuer_look"),
+    path(f"{TRUSTED}suspend/", trusted_issuers.trusted_issuer_suspend, name="trusted_issuer_suspend"),
+    path(f"{TRUSTED}let-back/", trusted_issuers.trusted_issuer_let_back, name="trusted_issuer_let_back"),
+    path(f"{TRUSTED}remove/", trusted_issuers.trusted_issuer_remove, name="trusted_issuer_remove"),
+    path(
+        f"{TRUSTED}people/<uuid:link_id>/forget/", trusted_issuers.trusted_issuer_unlink, name="trusted_issuer_unlink"
+    ),
 ]
 
 resource_pages: Paths = [
@@ -170,6 +188,7 @@ urlpatterns: Paths = [
     *doors,
     *homes,
     *agent_pages,
+    *trust_pages,
     *resource_pages,
     *my_pages,
     *member_pages,

@@ -9,6 +9,7 @@ from django.utils.safestring import SafeString, mark_safe
 from django.utils.timezone import now
 
 from agentauth.agents import face as faces
+from agentauth.agents.claim_rules import sentence
 from agentauth.agents.models import Agent
 
 register = template.Library()
@@ -178,3 +179,9 @@ def spark(day: Any) -> SafeString:
                 )
     svg = f'<svg class="bars spark" viewBox="0 0 120 26" aria-hidden="true">{"".join(bars)}</svg>'
     return mark_safe(svg)  # noqa: S308  # numbers only
+
+
+@register.filter
+def rules(said: dict[str, str]) -> str:
+    """What lets a workload in, in words."""
+    return sentence(said)

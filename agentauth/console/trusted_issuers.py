@@ -1,0 +1,172 @@
+"""Trusted issuers: whose word counts here besides our own, and ending that."""
+
+from typing import Any
+from uuid import UUID
+
+from django.contrib import messages
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.http import Http404, HttpResponse, HttpResponseRedirect
+from django.shortcuts import render
+from django.urls import reverse
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from agentauth.agents.models import Credential, MemberLink, TrustedIssuer, VouchedGrant, WrongState
+from agentauth.agents.trusting import trust_issuer
+from agentauth.console.templatetags.look import plural
+from agentauth.console.trust_form import GITHUB, TrustForm
+from agentauth.grants.distrusting import remove_issuer, suspend_issuer
+from agentauth.grants.models import Grant
+from agentauth.keys.addresses import issuer as our_issuer
+from agentauth.oauth.trust import keys
+from agentauth.oauth.trust.looking import NotThere, look
+from tenants.access import ADMINS, TenantRequest, tenant_page
+from tenants.revocation import Ended
+
+_USUAL = {"kind": "workload", "keys_from": "discovery", "ceiling_risk": "change", "grant_days": 30, "act_order": ""}
+_OF_GITHUB = {"name": "GitHub Actions", "issuer": GITHUB}
+
+
+@require_GET
+@tenant_page(roles=ADMINS)
+def trusted_issuers(request: TenantRequest) -> HttpResponse:
+    rows = TrustedIssuer.objects.filter(tenant=request.tenant, removed_at=None).order_by("name", "id")
+    return render(request, "console/trusted/list.html", {"issuers": list(rows)})
+
+
+@require_http_methods(["GET", "POST"])
+@tenant_page(roles=ADMINS)
+def trusted_issuer_new(request: TenantRequest) -> HttpResponse:
+    usual = _USUAL | (_OF_GITHUB if request.GET.get("of") == "github" else {})
+    form = TrustForm(request.POST if request.method == "POST" else None, initial=usual)
+    if request.method == "POST" and form.is_valid():
+        made = _trust(request, form)
+        if made is not None:
+            return HttpResponseRedirect(_to(request, made), status=303)
+    page = {"form": form, "us": our_issuer(request.tenant)}
+    return render(request, "console/trusted/new.html", page, status=422 if form.errors else 200)
+
+
+def _trust(request: TenantRequest, form: TrustForm) -> TrustedIssuer | None:
+    """The new row, or None with what is wrong in the form. Its keys are asked for last."""
+    said = form.said()
+    try:
+        with transaction.atomic():
+            made = trust_issuer(request.tenant, by=request.member, **said)
+            seen = look(**{name: said[name] for name in ("kind", "issuer", "keys_from", "jwks_uri", "jwks")})
+    except ValidationError as wrong:
+        for field, texts in wrong.message_dict.items():
+            form.add_error(field if field in form.fields else None, texts)
+        return None
+    except NotThere as why:
+        form.add_error(why.field, str(why))
+        return None
+    messages.success(request, f"{made.name} is trusted from now on. {seen.sentence}")
+    return made
+
+
+@require_GET
+@tenant_page(roles=ADMINS)
+def trusted_issuer(request: TenantRequest, issuer_id: UUID) -> HttpResponse:
+    issuer = _require(request, issuer_id)
+    return render(request, "console/trusted/show.html", _all_of(request, issuer))
+
+
+@require_POST
+@tenant_page(roles=ADMINS)
+def trusted_issuer_look(request: TenantRequest, issuer_id: UUID) -> HttpResponse:
+    """Ask it now, for whoever wonders why a token is refused."""
+    issuer = _require(request, issuer_id)
+    try:
+        seen = look(
+            kind=issuer.kind,
+            issuer=issuer.issuer,
+            keys_from=issuer.keys_from,
+            jwks_uri=issuer.jwks_uri,
+            jwks=issuer.jwks,
+        )
+        messages.success(request, seen.sentence)
+    except NotThere as why:
+        messages.warning(request, f"{why} Until it answers, the keys that we have go on counting.")
+    return HttpResponseRedirect(_to(request, issuer), status=303)
+
+
+@require_POST
+@tenant_page(roles=ADMINS)
+def trusted_issuer_suspend(request: TenantRequest, issuer_id: UUID) -> HttpResponse:
+    return _stopped(request, issuer_id, suspend_issuer, "is not believed any more")
+
+
+@require_http_methods(["GET", "POST"])
+@tenant_page(roles=ADMINS)
+def trusted_issuer_remove(request: TenantRequest, issuer_id: UUID) -> HttpResponse:
+    """Asks first: workload identities that stand on it are retired."""
+    if request.method == "POST":
+        return _stopped(request, issuer_id, remove_issuer, "is removed")
+    issuer = _require(request, issuer_id)
+    return render(request, "console/trusted/remove.html", _all_of(request, issuer))
+
+
+@require_POST
+@tenant_page(roles=ADMINS)
+def trusted_issuer_let_back(request: TenantRequest, issuer_id: UUID) -> HttpResponse:
+    issuer = _require(request, issuer_id)
+    try:
+        issuer.let_back(by=request.member)
+        messages.success(
+            request, f"{issuer.name} is believed again. What ended stays ended; it says anew what it allows."
+        )
+    except WrongState as wrong:
+        messages.warning(request, str(wrong))
+    return HttpResponseRedirect(_to(request, issuer), status=303)
+
+
+@require_POST
+@tenant_page(roles=ADMINS)
+def trusted_issuer_unlink(request: TenantRequest, issuer_id: UUID, link_id: UUID) -> HttpResponse:
+    issuer = _require(request, issuer_id)
+    link = MemberLink.objects.filter(tenant=request.tenant, trusted_issuer=issuer, id=link_id).first()
+    if link is None:
+        raise Http404
+    link.unlink(by=request.member)
+    messages.success(request, "Forgotten. Its next token with that person’s verified address says it anew.")
+    return HttpResponseRedirect(_to(request, issuer), status=303)
+
+
+def _stopped(request: TenantRequest, issuer_id: UUID, stop: Any, what: str) -> HttpResponse:
+    issuer = _require(request, issuer_id)
+    try:
+        ended: Ended = stop(issuer, by=request.member)
+        counts = f"{plural(ended.grants, 'grant,grants')} and {plural(ended.tokens, 'live token,live tokens')}"
+        messages.success(request, f"{issuer.name} {what}; {counts} ended. Grants that people gave themselves stay.")
+    except WrongState as wrong:
+        messages.warning(request, str(wrong))
+    gone = issuer.removed_at is not None
+    there = reverse("trusted_issuers", args=[request.tenant.slug]) if gone else _to(request, issuer)
+    return HttpResponseRedirect(there, status=303)
+
+
+def _all_of(request: TenantRequest, issuer: TrustedIssuer) -> dict[str, Any]:
+    links = MemberLink.objects.filter(tenant=request.tenant, trusted_issuer=issuer).select_related("member__user")
+    let_in = Credential.objects.filter(tenant=request.tenant, trusted_issuer=issuer, retired_at=None)
+    vouched = VouchedGrant.objects.filter(tenant=request.tenant, trusted_issuer=issuer, withdrawn_at=None)
+    live = Grant.objects.filter(tenant=request.tenant, id__in=vouched.values("grant_id"), ended_at=None)
+    return {
+        "issuer": issuer,
+        "links": links.order_by("member__user__name"),
+        "let_in": let_in.select_related("agent").order_by("agent__name"),
+        "grants": live.select_related("agent", "resource", "member__user").order_by("-id")[:50],
+        "audience": issuer.audience or our_issuer(request.tenant),
+        "kids": [key.get("kid", "without a name") for key in keys.known(issuer)],
+    }
+
+
+def _require(request: TenantRequest, issuer_id: UUID) -> TrustedIssuer:
+    found = TrustedIssuer.objects.filter(tenant=request.tenant, id=issuer_id, removed_at=None).first()
+    if found is None:
+        raise Http404
+    return found
+
+
+def _to(request: TenantRequest, issuer: TrustedIssuer) -> str:
+    return reverse("trusted_issuer", args=[request.tenant.slug, issuer.id])
