@@ -213,10 +213,15 @@ class Refusal:
         if self.approval_id is not None:
             said["approval"] = str(self.approval_id)
             said["ask_at"] = f"{settings.KNOBS.base_url}/t/{self.tenant}/my/inbox/{self.approval_id}/"
-        elif self.agent_id is not None and set(decision.reasons) & (_SCOPE_HELPS | _AUTHORIZE_AGAIN):
+        elif self.agent_id is not None and self._person_can_help():
             query = urlencode({"agent": str(self.agent_id), "resource": str(self.resource_id or "")})
             said["ask_at"] = f"{settings.KNOBS.base_url}/t/{self.tenant}/my/agents/new/?{query}"
         return said
+
+    def _person_can_help(self) -> bool:
+        """By giving more or giving again; what is above the agent's ceiling is for an admin."""
+        reasons = set(self.decision.reasons)
+        return bool(reasons & (_SCOPE_HELPS | _AUTHORIZE_AGAIN)) and Reason.ABOVE_CEILING not in reasons
 
     def as_problem(self) -> Answer:
         title = "Your person is asked first" if self.decision.asked else "Refused"

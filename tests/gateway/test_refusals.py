@@ -260,6 +260,19 @@ def test_a_scope_that_the_token_lacks_is_named_in_the_challenge(stage: Stage) ->
     the_refusal(stage, answer, "scope_missing")
 
 
+def test_what_is_above_the_ceiling_is_not_for_the_person_to_give(stage: Stage) -> None:
+    smaller_ceiling(stage)
+
+    def refused() -> Answer | None:
+        answer = stage.call("GET", "/rooms", scope="meeting:enter")
+        return answer if "above_ceiling" in answer.codes else None
+
+    answer = eventually(refused, timeout=1)
+    assert (answer.status, answer.codes) == (403, ["above_ceiling", "scope_missing"])
+    assert "ask_at" not in answer.json() and not answer.all("www-authenticate")
+    assert stage.events("call.refused")[-1].reasons == ["above_ceiling", "scope_missing"]
+
+
 GRANTS: dict[str, Callable[[Stage], dict[str, Any]]] = {
     "that nobody gave": lambda stage: {"grant_id": str(uuid4())},
     "of another person": lambda stage: {"sub": str(stage.house.members["cora"].id)},
