@@ -137,7 +137,15 @@ def test_nothing_passes_unless_everything_holds(data: st.DataObject) -> None:
         broken = REFUSED[reason]
         changed = {
             name: getattr(broken, name)
-            for name in ("agent", "operation", "grant", "token_scopes", "member_active", "resource_published")
+            for name in (
+                "agent",
+                "operation",
+                "grant",
+                "token_scopes",
+                "token_calls",
+                "member_active",
+                "resource_published",
+            )  # fmt: skip
             if getattr(broken, name) != getattr(GOOD, name)
         }
         facts = replace(facts, **changed, tenant_suspended=facts.tenant_suspended or broken.tenant_suspended)
@@ -153,13 +161,11 @@ def test_a_token_for_one_call_is_for_its_arguments_too() -> None:
 
 
 def test_what_an_operation_and_a_grant_demand_of_the_sign_in_both_hold() -> None:
-    facts = replace(
-        operation(sign_in={"acr": "2fa"}), grant=replace(GOOD.grant, constraints={"sign_in": {"max_age": 60}})
-    )  # type: ignore[type-var]
-    signed_in = replace(facts, call=replace(facts.call, acr="2fa", auth_time=int(NOW.timestamp()) - 60))
-    assert evaluate(signed_in).allowed
-    for weaker in ({"acr": "1fa"}, {"auth_time": int(NOW.timestamp()) - 61}, {"acr": ""}, {"auth_time": None}):
-        decision = evaluate(replace(signed_in, call=replace(signed_in.call, **weaker)))  # type: ignore[arg-type]
+    at = int(NOW.timestamp())
+    facts = replace(operation(sign_in={"acr": "2fa"}), grant=grant(constraints={"sign_in": {"max_age": 60}}).grant)
+    assert evaluate(replace(facts, call=replace(facts.call, acr="2fa", auth_time=at - 60))).allowed
+    for acr, auth_time in (("1fa", at), ("", at), ("2fa", at - 61), ("2fa", None)):
+        decision = evaluate(replace(facts, call=replace(facts.call, acr=acr, auth_time=auth_time)))
         assert decision.reasons == (Reason.CONSTRAINT_SIGN_IN,)
         assert decision.sign_in == {"acr": "2fa", "max_age": 60}
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from agentauth.policy.conditions import unmet
+from agentauth.policy.conditions.sign_in import strictest
 from agentauth.policy.decision import Reason
 from agentauth.policy.facts import CallFacts
 
@@ -109,6 +110,12 @@ UNREADABLE: list[dict[str, Any]] = [
     {"arguments": [{"at": "/a"}]},
     {"arguments": [{"at": "/a", "like": "x"}]},
     {"arguments": [{"at": "/a", "max": "1"}]},
+    {"sign_in": {}},
+    {"sign_in": "2fa"},
+    {"sign_in": {"acr": "gold"}},
+    {"sign_in": {"max_age": -1}},
+    {"sign_in": {"max_age": True}},
+    {"sign_in": {"amr": "otp"}},
     {"unheard_of": 1},
 ]
 
@@ -122,3 +129,38 @@ def test_what_cannot_be_read_refuses(constraints: dict[str, Any]) -> None:
 def test_all_constraints_that_are_not_met_are_named() -> None:
     found = unmet({"ip": ["192.0.2.0/24"], "calls_per_day": 0}, CallFacts(FRIDAY_NOON, ip="::1", calls_today=0))
     assert set(found) == {Reason.CONSTRAINT_IP, Reason.CONSTRAINT_CALL_BUDGET}
+
+
+@pytest.mark.parametrize(
+    ("rule", "acr", "age", "within"),
+    [
+        ({"acr": "2fa"}, "2fa", None, True),
+        ({"acr": "2fa"}, "phr", None, True),
+        ({"acr": "2fa"}, "1fa", None, False),
+        ({"acr": "2fa"}, "", None, False),
+        ({"acr": "2fa"}, "unheard-of", None, False),
+        ({"max_age": 60}, "", 60, True),
+        ({"max_age": 60}, "phr", 61, False),
+        ({"max_age": 0}, "", 0, True),
+        ({"max_age": 60}, "", None, False),
+        ({"acr": "1fa", "max_age": 60}, "1fa", 30, True),
+    ],
+)
+def test_sign_in(rule: dict[str, Any], acr: str, age: int | None, within: bool) -> None:
+    at = None if age is None else int(FRIDAY_NOON.timestamp()) - age
+    call = CallFacts(FRIDAY_NOON, acr=acr, auth_time=at)
+    assert unmet({"sign_in": rule}, call) == (() if within else (Reason.CONSTRAINT_SIGN_IN,))
+    assert unmet({"sign_in": rule}, CallFacts(FRIDAY_NOON), spends=False) == ()  # nothing is done, nothing is needed
+
+
+@pytest.mark.parametrize(
+    ("rules", "both"),
+    [
+        (({"acr": "1fa"}, {"acr": "phr", "max_age": 90}), {"acr": "phr", "max_age": 90}),
+        (({"max_age": 60}, {"max_age": 90}), {"max_age": 60}),
+        ((None, {"acr": "2fa"}), {"acr": "2fa"}),
+        ((None, {}), {}),
+    ],
+)
+def test_the_stricter_of_two_demands_counts_in_each_part(rules: tuple[Any, ...], both: dict[str, Any]) -> None:
+    assert strictest(*rules) == both
