@@ -34,7 +34,8 @@ _EMPTY = ("", None, "[]")
 _STANDS = """
     EXISTS (SELECT FROM tenants_tenant t WHERE t.id = a.tenant_id AND t.suspended_at IS NULL)
     AND EXISTS (SELECT FROM agents_agent g WHERE g.tenant_id = a.tenant_id AND g.id = a.agent_id
-        AND g.state = 'active' AND (g.valid_until IS NULL OR g.valid_until > now()))
+        AND g.state = 'active' AND (g.valid_until IS NULL OR g.valid_until > now())
+        AND NOT g.dpop_bound_access_tokens AND NOT g.high_assurance)
     AND EXISTS (SELECT FROM grants_grant p WHERE p.tenant_id = a.tenant_id AND p.id = a.grant_id
         AND p.ended_at IS NULL AND p.expires_at > now())
     AND EXISTS (SELECT FROM resources_resource r WHERE r.tenant_id = a.tenant_id AND r.id = a.resource_id

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import timedelta
 from typing import Any
 from unittest import mock
@@ -401,12 +402,19 @@ def test_a_request_with_a_proof_goes_the_ordinary_way_and_is_never_remembered(se
 def test_who_must_bind_its_tokens_gets_no_more_of_the_other_kind(served: Serving, by_itself: Flow) -> None:
     """RFC 9449 §5.2, also where the lane has just given one."""
     path, form = by_itself.path("token"), token_form(by_itself)
-    warmed(served, path, form)
-    with in_tenant(by_itself.house.tenant.id):
-        agent = Agent.objects.get(pk=by_itself.agent.pk)
-        agent.change(by=by_itself.house.owner, dpop_bound_access_tokens=True)
-    await_hearing(served)
-    for _ in range(3):
-        answer = ask(served, path, form)
-        assert (answer.status, answer.json["error"]) == (400, "invalid_dpop_proof")
-    assert events(by_itself)[-1].reasons == ["proof_missing"]
+    for wall in ("heard", "seen by the last look"):
+        require_bound(by_itself, wanted=False)
+        warmed(served, path, form)
+        with mock.patch.object(served.lane.hearing, "_on_notice") if wall != "heard" else nullcontext():
+            require_bound(by_itself, wanted=True)
+            await_hearing(served)
+            for _ in range(3):
+                answer = ask(served, path, form)
+                assert (answer.status, answer.json["error"]) == (400, "invalid_dpop_proof"), wall
+        assert events(by_itself)[-1].reasons == ["proof_missing"]
+
+
+def require_bound(flow: Flow, *, wanted: bool) -> None:
+    with in_tenant(flow.house.tenant.id):
+        agent = Agent.objects.get(pk=flow.agent.pk)
+        agent.change(by=flow.house.owner, dpop_bound_access_tokens=wanted)
