@@ -145,7 +145,7 @@ def test_nothing_passes_unless_everything_holds(data: st.DataObject) -> None:
                 "token_calls",
                 "member_active",
                 "resource_published",
-            )  # fmt: skip
+            )
             if getattr(broken, name) != getattr(GOOD, name)
         }
         facts = replace(facts, **changed, tenant_suspended=facts.tenant_suspended or broken.tenant_suspended)
