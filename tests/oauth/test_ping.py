@@ -14,7 +14,7 @@ import pytest
 from django.utils.timezone import now
 
 from agentauth import settings
-from agentauth.keys.ring import RingError
+from agentauth.keys.ring import RingError, unseal
 from agentauth.oauth import ping as pinging
 from agentauth.oauth.models import BackchannelRequest
 from agentauth.oauth.ping import ping, ping_again
@@ -146,8 +146,9 @@ def test_neither_id_nor_token_can_be_read_from_the_table(pinged: Flow) -> None:
     assert auth_req_id.encode() not in kept and TOKEN.encode() not in kept
     with in_tenant(pinged.house.tenant.id):  # sealed for this row: in another it does not open
         other = BackchannelRequest(tenant=pinged.house.tenant, sealed_ping_token=row.sealed_ping_token)
+    assert row.sealed_ping_token is not None
     with pytest.raises(RingError):
-        pinging.unseal(row.sealed_ping_token, tenant_id=row.tenant_id, row_id=other.id, purpose="oauth.ping")
+        unseal(row.sealed_ping_token, tenant_id=row.tenant_id, row_id=other.id, purpose="oauth.ping")
 
 
 def test_nobody_is_pinged_before_there_is_an_answer_or_after_its_time(pinged: Flow, ear: Ear) -> None:
