@@ -166,7 +166,8 @@ class LetTrustedIssuerBack(_TrustedIssuers):
 
 
 def show(issuer: TrustedIssuer) -> dict[str, Any]:
-    return {name: getattr(issuer, name) for name in TrustedIssuerShape().fields}
+    names: list[str] = list(TrustedIssuerShape().get_fields())
+    return {name: getattr(issuer, name) for name in names}
 
 
 def show_ended(ended: Any) -> dict[str, Any]:

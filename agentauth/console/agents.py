@@ -244,7 +244,7 @@ def _behalf(grant: Grant) -> dict[str, Any]:
 
 def _rotating(credentials: list[Credential]) -> Credential | None:
     """The newer of two credentials, while nobody has used it yet."""
-    live = [one for one in credentials if one.is_live]
+    live = [one for one in credentials if one.is_live and one.kind != Credential.Kind.WORKLOAD]
     return live[0] if len(live) > 1 and live[0].last_used_at is None else None
 
 

@@ -40,6 +40,8 @@ def assertion(tenant: Tenant, resource: Resource, intent: Intent) -> str:
         "operation": intent.operation,
     }
     act: dict[str, object] | None = None
+    for iss, sub in reversed(who.strangers):  # RFC 8693 §4.1: an actor of another issuer is `iss` and `sub` together
+        act = {"iss": iss, "sub": sub} | ({"act": act} if act else {})
     for agent in reversed(who.chain if who.member_id else who.chain[:-1]):
         act = {"sub": str(agent)} | ({"act": act} if act else {})
     if act:

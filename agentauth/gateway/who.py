@@ -68,6 +68,7 @@ class Principal:
     auth_time: int | None = None
     calls: frozenset[tuple[str, str]] | None = None
     jkt: str = ""
+    strangers: tuple[tuple[str, str], ...] = ()  # actors of other issuers before all of these, the latest first
 
     @property
     def name(self) -> str:
@@ -153,7 +154,7 @@ def _read(token: bytes, tenant: Tenant) -> Principal:
 
 
 def _principal(claims: dict[str, Any], kid: str) -> Principal:
-    actors = _actors(claims.get("act"))
+    actors, strangers = _actors(claims.get("act"))
     subject = UUID(_text(claims["sub"]))
     for_agent = not actors or claims.get("sub_profile") == AGENT_PROFILE
     chain = (*actors, subject) if for_agent else tuple(actors)
@@ -178,27 +179,28 @@ def _principal(claims: dict[str, Any], kid: str) -> Principal:
         auth_time=_seconds(claims["auth_time"]) if "auth_time" in claims else None,
         calls=calls_of(claims.get("authorization_details"), aud),
         jkt=_bound_to(claims),
+        strangers=tuple(strangers),
     )
 
 
-def _actors(act: Any) -> list[UUID]:
+def _actors(act: Any) -> tuple[list[UUID], list[tuple[str, str]]]:
     """RFC 8693 §4.1: the outermost actor is the one that acts now, those inside came before it.
 
-    Those of other issuers (`iss`) came before all of ours: they are counted, and nothing is asked of them here.
+    Those of other issuers, as (`iss`, `sub`), came before all of ours: nothing is asked of them here.
     """
     found: list[UUID] = []
-    strangers = 0
+    strangers: list[tuple[str, str]] = []
     while act is not None:
-        if not isinstance(act, dict) or len(found) + strangers == DEEPEST_CHAIN:
+        if not isinstance(act, dict) or len(found) + len(strangers) == DEEPEST_CHAIN:
             raise ValueError(act)
         if "iss" in act:
-            strangers += 1
+            strangers.append((_text(act["iss"]), _text(act["sub"])))
         elif strangers:
             raise ValueError(act)
         else:
             found.append(UUID(_text(act["sub"])))
         act = act.get("act")
-    return found
+    return found, strangers
 
 
 def _via(before: Any) -> tuple[tuple[str, str], ...]:

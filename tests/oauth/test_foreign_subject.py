@@ -123,7 +123,8 @@ def test_an_id_jag_is_no_subject_token(granted: Flow, idp: Provider, trust: Trus
 
 
 def test_what_is_bound_or_for_one_call_is_not_handed_on(granted: Flow, idp: Provider, trust: TrustedIssuer) -> None:
-    for limit in ({"cnf": {"jkt": "x"}}, {"authorization_details": []}):
+    bounds: list[dict[str, Any]] = [{"cnf": {"jkt": "x"}}, {"authorization_details": []}]
+    for limit in bounds:
         refused(granted, exchange(granted, idp.sign(subject(granted.house, **limit))), "subject_token_bound")
 
 
@@ -224,7 +225,7 @@ def test_where_a_token_says_who_may_act_nobody_else_may(granted: Flow, idp: Prov
         {"sub": str(me.id), "iss": us(house)},
     ):
         read(exchange(granted, idp.sign(subject(house, may_act=said))))
-    for said in (
+    others: list[Any] = [
         {"sub": "somebody"},
         {"sub": str(me.id), "iss": "https://other.example"},
         {"sub": str(me.id), "client_id": "somebody"},
@@ -234,8 +235,9 @@ def test_where_a_token_says_who_may_act_nobody_else_may(granted: Flow, idp: Prov
         "x",
         {"sub": None},
         {"sub": [str(me.id)]},
-    ):
-        answer = exchange(granted, idp.sign(subject(house) | {"may_act": said}))
+    ]
+    for other in others:
+        answer = exchange(granted, idp.sign(subject(house) | {"may_act": other}))
         refused(granted, answer, "may_not_act", "invalid_grant")
 
 

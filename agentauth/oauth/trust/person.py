@@ -20,7 +20,7 @@ def member_of(issuer: TrustedIssuer, claims: dict[str, Any]) -> Member:
     link = _find(issuer, subject)
     if link is None:
         link = _link(issuer, subject, _by_email(issuer, claims))
-    member = link.member
+    member: Member = link.member
     if not member.is_active:
         raise NotGood("member_inactive", "The person that it names is not an active member.")
     # ID-JAG: who the issuer believes this person to be here; if it is mistaken, nothing else it says can be used

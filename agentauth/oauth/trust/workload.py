@@ -75,7 +75,8 @@ def _let_in(issuer: TrustedIssuer, claims: dict[str, Any], client_id: str) -> Ag
     if len(agents) > 1:
         raise NotGood("workload_ambiguous", "This workload is let in as more than one agent. Send client_id.")
     _note_use(let_in[0])
-    return let_in[0].agent
+    agent: Agent = let_in[0].agent
+    return agent
 
 
 def _note_use(credential: Credential) -> None:
