@@ -37,16 +37,17 @@ class Contender:
     token_form: Mapping[str, str]
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
     port: int = 0
+    facts: dict[str, Any] = field(default_factory=dict)  # of ours: what its rows are about
 
     @property
     def authorization(self) -> str:
         return "Basic " + b64encode(f"{self.client_id}:{self.secret}".encode()).decode()
 
-    def post(self, path: str, form: Mapping[str, str]) -> dict[str, Any]:
+    def post(self, path: str, form: Mapping[str, str], *, proven: bool = True) -> dict[str, Any]:
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        headers |= {"Authorization": self.authorization} if proven else {}
         request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}{path}",
-            data=urlencode(form).encode(),
-            headers={"Authorization": self.authorization, "Content-Type": "application/x-www-form-urlencoded"},
+            f"http://127.0.0.1:{self.port}{path}", data=urlencode(form).encode(), headers=headers
         )
         with urllib.request.urlopen(request, timeout=10) as answer:
             found: dict[str, Any] = json.load(answer)
@@ -67,7 +68,7 @@ class Contender:
                     start_new_session=True,
                 )
             )
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while True:
             try:
                 self.token()
@@ -174,6 +175,25 @@ def agentauth(folder: Path, core: int) -> Contender:
             permissions={scope: "always"},
             expires_at=now() + timedelta(days=1),
         )
+        app = register_agent(
+            tenant,
+            by=ada,
+            name="Bench app",
+            purpose="Measures",
+            owner=ada,
+            kind="mcp",
+            auth_method="none",
+            redirect_uris=["http://localhost/callback"],
+        )
+        set_ceiling(app, [scope], by=ada)
+        grant = give(
+            agent=app,
+            resource=office,
+            member=ada,
+            by=ada,
+            permissions={scope: "always"},
+            expires_at=now() + timedelta(days=30),
+        )
     form = {
         "grant_type": "client_credentials",
         "scope": "rooms:read",
@@ -182,6 +202,15 @@ def agentauth(folder: Path, core: int) -> Contender:
     here = Contender(
         "agentauth", "/t/acme/oauth/token", "/t/acme/oauth/introspect", agent.client_id, secret, form, port=free_port()
     )
+    here.facts = {
+        "client_id": app.client_id,
+        "tenant_id": tenant.id,
+        "agent_id": app.id,
+        "member_id": ada.id,
+        "grant_id": grant.id,
+        "resource_id": office.id,
+        "family_ends": now() + timedelta(days=20),
+    }
     command = [sys.executable, "-m", "agentauth.embedded.web", "--port", str(here.port)]
     (Path(os.environ["AGENTAUTH_HOME"]) / "static").mkdir(exist_ok=True)
     here.launch(core, command, {}, folder / "agentauth.log", CHECKOUT)

@@ -1,11 +1,13 @@
-"""Tokens and introspection, ours against django-oauth-toolkit and oidc-provider.
+"""Tokens, introspection and refresh, ours against django-oauth-toolkit, oidc-provider and pgbench.
 
-    .venv/bin/python -m bench.oauth [--rounds 4] [--seconds 3] [--json FILE] [--only NAME …]
+    .venv/bin/python -m bench.oauth [--rounds 4] [--seconds 3] [--json FILE] [--only NAME …] [--big]
 
 Servers run on core 0, each alone (the others are stopped while one is measured); the load (wrk, 16 connections kept
 open) and PostgreSQL share core 1. Rounds alternate, ratios are of medians. Beside requests a second stands the CPU time
-of the server's own processes for one request, which others on the machine disturb less. Needs wrk, taskset,
-node, npm and uv.
+of the server's own processes for one request, which others on the machine disturb less. `--big` first fills ours with
+5 million live refresh tokens and 100,000 agents, which takes some minutes. Needs wrk, taskset, node, npm and uv.
+
+pgbench does the statement of our refresh alone: from the server's core, one token a transaction, on the same database.
 """
 
 from __future__ import annotations
@@ -34,6 +36,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--only", nargs="*", default=[])
+    parser.add_argument("--big", action="store_true")
+    parser.add_argument("--tokens", type=int, default=5_000_000, help="how many live refresh tokens --big makes")
+    parser.add_argument("--agents", type=int, default=100_000, help="and how many agents")
     asked = parser.parse_args()
     for program in ("wrk", "taskset"):
         if shutil.which(program) is None:
@@ -47,7 +52,7 @@ def main() -> None:
 
     django.setup()
     from agentauth.embedded import postgres
-    from bench import contenders
+    from bench import big, contenders, refreshing
 
     uv = os.environ.get("UV") or shutil.which("uv")
     makers: dict[str, Callable[[], contenders.Contender]] = {
@@ -65,11 +70,17 @@ def main() -> None:
             if not asked.only or name in asked.only or name == OURS:
                 running.append(make())
                 running[-1].pause()
+        if asked.big:
+            big.fill(running[0].facts, tokens=asked.tokens, agents=asked.agents)
         for round_number in range(asked.rounds):
             for one in running:
                 one.go_on()
                 runs += measure(one, asked.seconds, round_number)
+                if one.facts:
+                    runs.append(refresh(one, asked.seconds, round_number, folder))
                 one.pause()
+            if not asked.only or "pgbench" in asked.only:
+                runs.append(refreshing.pgbench(running[0], asked.seconds, SERVER_CORE, folder, round_number))
     finally:
         for one in running:
             one.stop()
@@ -93,19 +104,43 @@ def measure(one: Any, seconds: float, round_number: int) -> list[dict[str, Any]]
         load(one, path, form, 1.0)
         before = one.cpu_seconds()
         run = load(one, path, form, seconds)
-        run["cpu_us"] = round((one.cpu_seconds() - before) / run["requests"] * 1e6)
-        if run["bad"]:
-            sys.exit(f"{one.name}: {run['bad']} of {run['requests']} {what} requests failed")
-        run |= {"contender": one.name, "what": what, "round": round_number}
-        run["per_second"] = round(run["requests"] / run["microseconds"] * 1e6, 1)
-        print(f"{round_number} {one.name:22} {what:14} {run['per_second']:>9} /s", file=sys.stderr, flush=True)
-        found.append(run)
+        found.append(noted(one, what, round_number, run, before))
     return found
 
 
-def load(one: Any, path: str, form: dict[str, str], seconds: float) -> dict[str, Any]:
-    environ = {**os.environ, "BENCH_BODY": urlencode(form), "BENCH_AUTHORIZATION": one.authorization}
-    script = str(Path(__file__).with_name("post.lua"))
+def noted(one: Any, what: str, round_number: int, run: dict[str, Any], cpu_before: float) -> dict[str, Any]:
+    run["cpu_us"] = round((one.cpu_seconds() - cpu_before) / run["requests"] * 1e6)
+    if run["bad"]:
+        sys.exit(f"{one.name}: {run['bad']} of {run['requests']} {what} requests failed")
+    run |= {"contender": one.name, "what": what, "round": round_number}
+    run["per_second"] = round(run["requests"] / run["microseconds"] * 1e6, 1)
+    print(f"{round_number} {one.name:22} {what:14} {run['per_second']:>9} /s", file=sys.stderr, flush=True)
+    return run
+
+
+def refresh(one: Any, seconds: float, round_number: int, folder: Path) -> dict[str, Any]:
+    """Refresh tokens of a public client, each used once."""
+    from bench.refreshing import begin_families
+
+    tokens = folder / "tokens"
+    tokens.write_text("\n".join(begin_families(one)) + "\n")
+    form = {"grant_type": "refresh_token", "client_id": one.facts["client_id"], "refresh_token": ""}
+    before = one.cpu_seconds()
+    run = load(one, one.token_path, form, seconds, "refresh.lua", {"BENCH_TOKENS": str(tokens)})
+    tokens.unlink()
+    return noted(one, "refresh", round_number, run, before)
+
+
+def load(
+    one: Any,
+    path: str,
+    form: dict[str, str],
+    seconds: float,
+    script_name: str = "post.lua",
+    more: dict[str, str] | None = None,
+) -> dict[str, Any]:
+    environ = {**os.environ, **(more or {}), "BENCH_BODY": urlencode(form), "BENCH_AUTHORIZATION": one.authorization}
+    script = str(Path(__file__).with_name(script_name))
     command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds:g}s", "-s", script]
     done = subprocess.run(
         [*command, f"http://127.0.0.1:{one.port}{path}"], env=environ, capture_output=True, text=True, check=True
@@ -118,7 +153,7 @@ def load(one: Any, path: str, form: dict[str, str], seconds: float) -> dict[str,
 def summary(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Medians over the rounds for each contender and kind of request, and ours as a multiple of theirs."""
     rows = []
-    for what in ("token", "introspection"):
+    for what in ("token", "introspection", "refresh"):
         names = list(dict.fromkeys(run["contender"] for run in runs if run["what"] == what))
         for name in names:
             mine = [run for run in runs if run["what"] == what and run["contender"] == name]
@@ -129,7 +164,7 @@ def summary(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for row in rows:
             if row["what"] == what:
                 row["ours_is"] = round(ours["per_second"] / row["per_second"], 2)
-                row["ours_by_cpu"] = round(row["cpu_us"] / ours["cpu_us"], 2)
+                row["ours_by_cpu"] = round(row["cpu_us"] / ours["cpu_us"], 2)  # 0: not a server
     return rows
 
 
@@ -141,8 +176,9 @@ def table(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         ours = row["contender"] == OURS
         by_clock, by_cpu = ("1", "1") if ours else (f"{row['ours_is']:.2f} ×", f"{row['ours_by_cpu']:.2f} ×")
-        times = [f"{row['p50'] / 1000:.1f}", f"{row['p99'] / 1000:.1f}"]
-        cells = [f"{row['per_second']:,.0f}", by_clock, f"{row['cpu_us']:,.0f}", by_cpu, *times]
+        times = [f"{row[name] / 1000:.1f}" if row[name] else "–" for name in ("p50", "p99")]
+        spent = [f"{row['cpu_us']:,.0f}", by_cpu] if row["cpu_us"] else ["–", "–"]
+        cells = [f"{row['per_second']:,.0f}", by_clock, *spent, *times]
         lines.append("| " + " | ".join([row["what"], row["contender"], *cells]) + " |")
     return "\n".join(lines)
 
