@@ -1,22 +1,18 @@
 """Agent and its credentials."""
 
-from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
-from uuid import UUID
 
-from django.conf import settings
 from django.db import models, transaction
 from django.utils.timezone import now
 
 from agentauth.agents.acts import WrongState, actor_of
 from agentauth.agents.trusted import MemberLink, TrustedIssuer, VouchedGrant
 from audit.actions import Action
-from audit.models import Event
 from audit.record import Actor, record
 from tenants.models import Member, Revocation
 from tenants.notice import announce
-from tenants.revocation import Ended, lift, revoke
+from tenants.revocation import Ended, lift, live_tokens, revoke
 from tenants.rls import TenantForeignKey, TenantOwned
 
 # Of the files beside this one: models are found through here
@@ -181,16 +177,6 @@ class Agent(TenantOwned):
             subject=str(self.id),
             details=details,
         )
-
-
-def live_tokens(tenant_id: UUID, **of: UUID) -> int:
-    """How many access tokens were issued and are still in their lifetime; `of` is agent_id, grant_id or member_id.
-
-    Access tokens leave no row but their event, and live minutes, so this reads a handful of events.
-    """
-    longest = timedelta(seconds=settings.KNOBS.access_token_seconds)
-    issued = Event.objects.filter(tenant_id=tenant_id, action=Action.TOKEN_ISSUED, at__gt=now() - longest, **of)
-    return issued.count()
 
 
 class Credential(TenantOwned):

@@ -15,7 +15,7 @@ from django.urls import reverse
 from django.utils.timezone import now
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from agentauth.agents.models import RISKS, Agent, Credential, WrongState, live_tokens
+from agentauth.agents.models import RISKS, Agent, Credential, WrongState
 from agentauth.agents.ways import WAYS
 from agentauth.console import may_it
 from agentauth.console.answers import ACTIVE, MONTH, UNAPPROVED, today
@@ -31,6 +31,7 @@ from audit.actions import Action
 from audit.models import Event
 from tenants.access import ADMINS, AUDITORS, TenantRequest, tenant_page
 from tenants.models import Member
+from tenants.revocation import live_tokens
 
 PAGE = 25
 CALLS_SHOWN = 8

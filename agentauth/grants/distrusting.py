@@ -3,11 +3,11 @@
 from django.db import transaction
 from django.utils.timezone import now
 
-from agentauth.agents.models import Credential, TrustedIssuer, VouchedGrant, actor_of, live_tokens
+from agentauth.agents.models import Credential, TrustedIssuer, VouchedGrant, actor_of
 from agentauth.grants.models import Grant
 from audit.actions import Action
 from tenants.models import Member, Revocation
-from tenants.revocation import Ended, lift, revoke
+from tenants.revocation import Ended, lift, live_tokens, revoke
 
 
 def suspend_issuer(issuer: TrustedIssuer, *, by: Member) -> Ended:

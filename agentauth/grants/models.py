@@ -7,13 +7,13 @@ from typing import Any
 from django.db import models, transaction
 from django.utils.timezone import now
 
-from agentauth.agents.models import Agent, WrongState, actor_of, live_tokens
+from agentauth.agents.models import Agent, WrongState, actor_of
 from agentauth.resources.models import Resource, Risk, Scope
 from audit.actions import Action
 from audit.record import Actor, record
 from tenants.models import Member, Revocation
 from tenants.notice import announce
-from tenants.revocation import Ended, revoke
+from tenants.revocation import Ended, live_tokens, revoke
 from tenants.rls import TenantForeignKey, TenantOwned
 
 
