@@ -36,9 +36,19 @@ class File:
 
     def __init__(self, file: IO[bytes], _piece: int = 0) -> None:
         self._file = file
+        self._first = b""  # read already, not sent yet
+
+    def whole_if_small(self) -> bytes | None:
+        """All of it, and it is closed; None where it is more than a piece."""
+        self._first = self.read()
+        if len(self._first) >= _PIECE:
+            return None
+        self.close()
+        return self._first
 
     def read(self) -> bytes:
-        return self._file.read(_PIECE)
+        first, self._first = self._first, b""
+        return first or self._file.read(_PIECE)
 
     def close(self) -> None:
         self._file.close()
@@ -155,7 +165,8 @@ def _answer(
 
     result = application(environ, start)
     if isinstance(result, File):
-        answer.rest = result
+        small = result.whole_if_small()
+        answer.rest = result if small is None else small
         return answer
     try:
         if not getattr(result, "streaming", True):  # Django has all of it

@@ -178,6 +178,21 @@ def test_who_reads_a_file_slowly_holds_no_thread_and_it_is_closed_at_the_end() -
         await_true(lambda: len(files) == 2 and all(file.closed for file in files))
 
 
+def test_a_small_file_is_sent_and_closed() -> None:
+    files: list[BytesIO] = []
+
+    def application(environ: Environ, start: Callable[..., Any]) -> Any:
+        size = int(environ["PATH_INFO"][1:])
+        start("200 OK", [("Content-Length", str(size))])
+        files.append(BytesIO(b"x" * size))
+        return environ["wsgi.file_wrapper"](files[-1], 4096)
+
+    with serving(application) as port:
+        for size in (0, 1, threads._PIECE - 1, threads._PIECE, threads._PIECE + 1):
+            said = say(port, b"GET /%d HTTP/1.1\r\n" % size + CLOSE + b"\r\n")
+            assert said.partition(b"\r\n\r\n")[2] == b"x" * size and files[-1].closed
+
+
 def test_a_stream_goes_out_as_it_is_made_and_ends_when_nobody_reads() -> None:
     goes_on, ended = threading.Event(), threading.Event()
 
