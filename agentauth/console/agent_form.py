@@ -26,6 +26,7 @@ PROOFS = (
     ("browser", "Make a key in this browser", "The private half never reaches us. Best.", "private_key_jwt"),
     ("paste", "I have a public key", "PEM or JWK.", "private_key_jwt"),
     ("secret", "A secret", "Shown once. Easier to lose.", "client_secret_basic"),
+    ("workload", "By where it runs", "GitHub, Kubernetes … You say where on the next page.", "workload_identity"),
     ("none", "It cannot keep one", "A program on people’s own machines. PKCE alone.", "none"),
 )  # fmt: skip
 RISK_WORDS = {"read": "Read", "change": "Change", "dangerous": "Dangerous"}

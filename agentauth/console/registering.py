@@ -8,8 +8,9 @@ from django import forms
 from django.contrib import messages
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.http import HttpResponse
+from django.http import HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
+from django.urls import reverse
 from django.utils.timezone import now
 from django.views.decorators.http import require_http_methods
 
@@ -79,6 +80,9 @@ def _register(request: TenantRequest, form: RegisterForm) -> HttpResponse:
     elif method == "client_secret_basic":
         _, secret = add_secret(agent, by=request.member)
         return show_once(request, agent, secret)
+    elif method == "workload_identity":
+        there = reverse("workload_new", args=[request.tenant.slug, agent.id])
+        return HttpResponseRedirect(there, status=303)
     return to_agent(request, agent, "quick")
 
 

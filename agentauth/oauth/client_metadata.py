@@ -8,14 +8,14 @@ from urllib.parse import urlsplit
 
 from django.core.exceptions import ValidationError
 
-from agentauth.agents.registering import CIBA, delivery, public_part
+from agentauth.agents.registering import CIBA, JWT_BEARER, delivery, public_part
 from agentauth.oauth.errors import InvalidClientMetadata, InvalidRedirectUri
 from agentauth.oauth.parameters import scope_names
 from agentauth.oauth.redirect_uris import is_loopback, require_registrable
 
 # What a client may do that nobody here registered: act for a person, under that person's consent
 _DEVICE = "urn:ietf:params:oauth:grant-type:device_code"
-SELF_SERVICE_GRANTS = ("authorization_code", "refresh_token", _DEVICE, CIBA)
+SELF_SERVICE_GRANTS = ("authorization_code", "refresh_token", _DEVICE, CIBA, JWT_BEARER)
 _BEGINS = {"authorization_code", _DEVICE, CIBA}  # one of these a client needs
 SECRET_METHODS = ("client_secret_basic", "client_secret_post")
 METHODS = ("none", *SECRET_METHODS, "private_key_jwt")
@@ -76,6 +76,7 @@ def _read(document: Mapping[str, Any], uris: list[str], method: str, *, strict: 
     usable = [grant for grant in SELF_SERVICE_GRANTS if grant in grants]
     told = _delivery(document, method, strict=strict) if CIBA in usable else {}
     usable = [grant for grant in usable if grant != CIBA or told]
+    usable = [grant for grant in usable if grant != JWT_BEARER or method != "none"]  # for who proves itself
     if not _BEGINS & set(usable):
         raise InvalidClientMetadata("A client that registers itself needs the grant authorization_code or device_code.")
     redirects = "authorization_code" in usable

@@ -164,3 +164,23 @@ def test_a_rule_that_is_too_wide_is_refused_in_words(
     trust = Provider(issuer).trusted_by(acme, "workload")
     answer = page(ada.post(f"/t/acme/agents/{agent.id}/workload/new/?at={at}", said | {"issuer": str(trust.id)}))
     assert words in answer and not Credential.objects.filter(agent=agent).exists()
+
+
+def test_an_agent_may_be_registered_without_key_or_secret_and_is_then_told_where_it_runs(
+    acme: House, ada: Client
+) -> None:
+    said = {"name": "Deployer", "purpose": "Ships", "owner": str(acme.owner.id), "kind": "autonomous"}
+    answer = ada.post("/t/acme/agents/new/", said | {"proof": "workload", "redirect_uris": "", "valid_until": ""})
+    agent = Agent.objects.get(name="Deployer")
+    assert answer.status_code == 303 and answer["Location"] == f"/t/acme/agents/{agent.id}/workload/new/"
+    assert agent.token_endpoint_auth_method == "workload_identity" and not agent.credentials.exists()
+
+
+def test_a_person_reads_who_allowed_it(acme: House) -> None:
+    agent = cast.assistant(acme)
+    grant = cast.matts_grant(acme, agent)
+    type(grant).objects.filter(pk=grant.pk).update(
+        given_by=acme.owner, purpose="Allowed by Acme SSO (https://idp.acme.example)"
+    )
+    shown = page(signed_in(acme.members["matt"]).get("/t/acme/my/agents/"))
+    assert "Allowed by Acme SSO (https://idp.acme.example)" in shown
