@@ -22,6 +22,7 @@ def test_metadata_says_whose_tokens_are_good_here(stage: Stage) -> None:
         "resource_name": "Office",
         "dpop_signing_alg_values_supported": ["ES256", "Ed25519", "EdDSA", "PS256", "RS256"],
         "dpop_bound_access_tokens_required": False,
+        "authorization_details_types_supported": ["operation"],
     }
     assert answer.header("access-control-allow-origin") == "*"
 
