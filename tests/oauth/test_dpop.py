@@ -113,11 +113,11 @@ WRONG: dict[str, tuple[Callable[[], str], str]] = {
     "an access token": (lambda: of_another_type("at+jwt"), "proof_type"),
     "an extension": (lambda: holder.proof("POST", URL, header={"crit": ["exp"]}), "proof_malformed"),
     # no. 5: asymmetric, not none
-    "no algorithm": (lambda: none_signed(), "proof_algorithm"),
-    "a shared secret": (lambda: with_a_secret(), "proof_algorithm"),
-    "another curve": (lambda: another_curve(), "proof_algorithm"),
+    "no algorithm": (none_signed, "proof_algorithm"),
+    "a shared secret": (with_a_secret, "proof_algorithm"),
+    "another curve": (another_curve, "proof_algorithm"),
     # no. 6, 7: signed by the public key in jwk, which is not private
-    "another's signature": (lambda: signed_by_another(), "proof_signature"),
+    "another's signature": (signed_by_another, "proof_signature"),
     "a private key": (lambda: holder.proof("POST", URL, header={"jwk": private_jwk()}), "proof_private_key"),
     "no key": (lambda: holder.proof("POST", URL, header={"jwk": None}), "proof_key"),
     "a key that is text": (lambda: holder.proof("POST", URL, header={"jwk": "key"}), "proof_key"),
@@ -128,7 +128,7 @@ WRONG: dict[str, tuple[Callable[[], str], str]] = {
         lambda: holder.proof("POST", URL, header={"jwk": holder.jwk | {"y": "AAAA"}}),
         "proof_malformed",
     ),
-    "a key that is too short": (lambda: weak_rsa(), "proof_malformed"),
+    "a key that is too short": (weak_rsa, "proof_malformed"),
     # no. 8, 9: this method, this address
     "another method": (lambda: wrong(htm="GET"), "proof_method"),
     "the method in lower case": (lambda: wrong(htm="post"), "proof_method"),
