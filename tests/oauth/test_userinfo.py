@@ -110,4 +110,4 @@ def test_a_device_learns_it_too(acme: House) -> None:
 def test_discovery_names_the_endpoint(acme: House) -> None:
     said = Client().get("/t/acme/.well-known/openid-configuration").json()
     assert said["userinfo_endpoint"] == "http://localhost:8000/t/acme/oauth/userinfo"
-    assert said["claims_supported"] == ["sub", "name", "email"]
+    assert said["claims_supported"] == ["sub", "name", "email", "auth_time", "acr"]
