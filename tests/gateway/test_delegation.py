@@ -50,6 +50,23 @@ def test_the_upstream_and_the_record_learn_who_calls_for_whom_through_whom(stage
     assert event.agent_id == second.agent.id and event.grant_id != stage.grant.id
 
 
+def test_actors_of_another_issuer_are_told_upstream_and_asked_for_nothing_here(stage: Stage) -> None:
+    there = {"sub": "their-bot", "iss": "https://idp.example", "act": {"sub": "first", "iss": "https://a.example"}}
+    act = {"sub": str(stage.agent.id), "act": there}
+    assert stage.call("GET", "/rooms", token=stage.token(act=act)).status == 200
+    (seen,) = stage.upstream.seen
+    said = next(value for name, value in seen.headers if name.lower() == "agentauth-assertion")
+    assert jwt.decode(said, options={"verify_signature": False})["act"] == act
+    # They came before all of ours: one of ours inside them is no chain that we made, and the whole is five at most
+    inside = {"sub": str(stage.agent.id), "act": there | {"act": {"sub": str(stage.agent.id)}}}
+    assert "token_malformed" in stage.call("GET", "/rooms", token=stage.token(act=inside)).codes
+    deep: dict[str, Any] = {"sub": "a", "iss": "https://a.example"}
+    for name in "bcde":
+        deep = {"sub": name, "iss": "https://a.example", "act": deep}
+    deep = {"sub": str(stage.agent.id), "act": deep}
+    assert "token_malformed" in stage.call("GET", "/rooms", token=stage.token(act=deep)).codes
+
+
 def test_what_an_agent_began_for_itself_is_for_no_person(stage: Stage, second: Flow) -> None:
     with in_tenant(stage.id):
         own, others = (

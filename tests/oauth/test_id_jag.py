@@ -25,7 +25,7 @@ from tenants.rls import in_tenant
 from tests import cast
 from tests.cast import House, events_of
 from tests.oauth.browser import Flow
-from tests.oauth.provider import IDP, Provider, spoiled, times, us
+from tests.oauth.provider import DOMAIN, IDP, Provider, spoiled, times, us
 
 CORPUS = json.loads((Path(__file__).parents[1] / "corpora" / "foreign_tokens.json").read_text())
 TYPE = {"typ": "oauth-id-jag+jwt"}
@@ -387,3 +387,23 @@ def test_the_token_introspects_as_any_other(flow: Flow, idp: Provider, trust: Tr
     token = bring(flow, idp, act={"sub": "their-bot"}).json()["access_token"]
     said = flow.post("introspect", {"token": token} | flow.proof()).json()
     assert said["active"] is True and said["act"]["act"] == {"sub": "their-bot", "iss": IDP}
+
+
+def test_it_is_advertised_only_while_somebody_is_trusted(flow: Flow, idp: Provider) -> None:
+    """§7.2: `authorization_grant_profiles_supported`; RFC 8414 §2: what is listed works."""
+
+    def said() -> dict[str, Any]:
+        found: dict[str, Any] = flow.browser.get("/.well-known/oauth-authorization-server/t/acme").json()
+        return found
+
+    assert JWT_BEARER not in said()["grant_types_supported"] and "authorization_grant_profiles_supported" not in said()
+    trust = idp.trusted_by(flow.house)
+    assert said()["authorization_grant_profiles_supported"] == ["urn:ietf:params:oauth:grant-profile:id-jag"]
+    assert JWT_BEARER in said()["grant_types_supported"]
+    assert "spiffe_jwt" not in said()["token_endpoint_auth_methods_supported"]
+    with in_tenant(flow.house.tenant.id):
+        suspend_issuer(trust, by=flow.house.owner)
+    assert JWT_BEARER not in said()["grant_types_supported"]
+    Provider(DOMAIN, use="jwt-svid").trusted_by(flow.house, "spiffe")
+    assert "spiffe_jwt" in said()["token_endpoint_auth_methods_supported"]
+    assert "authorization_grant_profiles_supported" not in said()
