@@ -10,10 +10,9 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
-from django.conf import settings
-from psycopg.conninfo import make_conninfo
 from psycopg_pool import AsyncConnectionPool
 
+from agentauth.database import address
 from tenants.rls import TENANT_SETTING
 
 ENTER = f"SELECT set_config('{TENANT_SETTING}', %s, true)"
@@ -25,11 +24,7 @@ Pool = AsyncConnectionPool[Connection]
 
 def conninfo(*, direct: bool = False) -> str:
     """Where Django's `default` leads, in libpq's words; `direct`, past the pooler if there is a way past."""
-    alias = (settings.DATABASE_DIRECT if direct else None) or settings.DATABASES["default"]
-    named = {"dbname": "NAME", "user": "USER", "password": "PASSWORD", "host": "HOST", "port": "PORT"}
-    given = {ours: alias[theirs] for ours, theirs in named.items() if alias.get(theirs)}
-    known = {"connect_timeout": 2, "application_name": "agentauth-gateway"}
-    return make_conninfo(**(alias.get("OPTIONS", {}) | known | given))
+    return address.conninfo("agentauth-gateway", direct=direct)
 
 
 async def connect(*, direct: bool = False) -> Connection:

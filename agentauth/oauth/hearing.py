@@ -15,8 +15,8 @@ from uuid import uuid4
 
 import orjson
 import psycopg
-from django.db import connections
 
+from agentauth.database.address import conninfo
 from tenants.notice import CHANNEL
 
 log = logging.getLogger(__name__)
@@ -27,17 +27,21 @@ PATIENCE = 5.0  # seconds without any proof after which we connect anew
 IDLE = 10.0  # seconds after which nobody asks any more, so that nothing need be proven
 RETRY = 0.25
 
+_DEAF = (
+    "no notice comes back, so nothing is remembered: a pooler in transaction mode is between; set "
+    "AGENTAUTH_DATABASE_DIRECT_URL to an address that leads to PostgreSQL itself"
+)
+
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 OnNotice = Callable[[str, str, str], None]
 
 
-async def connect(name: str) -> Connection:
-    """A connection of one's own, as the application's role, in autocommit, never waiting long."""
-    given = connections["default"].get_connection_params()
-    known = {key: given[key] for key in ("dbname", "user", "password", "host", "port", "options") if given.get(key)}
+async def connect(name: str, *, direct: bool = True) -> Connection:
+    """A connection of one's own, as the application's role, in autocommit, never waiting long. What it was told it must
+    still know at its next statement, so it goes past a pooler; `direct=False`, the way that everybody goes."""
     async with asyncio.timeout(3):
         connection: Connection = await psycopg.AsyncConnection.connect(
-            **known, autocommit=True, connect_timeout=2, application_name=name
+            conninfo(name, direct=direct), autocommit=True, prepare_threshold=None
         )
         await connection.execute("SET statement_timeout = 3000")
     return connection
@@ -110,7 +114,7 @@ class Hearing:
     async def _listen(self) -> None:
         ear, voice = await connect("agentauth-lane-hearing"), None
         try:
-            voice = await connect("agentauth-lane-beat")
+            voice = await connect("agentauth-lane-beat", direct=False)
             await voice.execute("SET synchronous_commit = off")  # a beat need not outlive a power cut
             await ear.execute(f"LISTEN {CHANNEL}; LISTEN {self._own}")
             self._on_gap()  # from here on nothing is missed; what was remembered before may be old
@@ -138,7 +142,7 @@ class Hearing:
             async with asyncio.timeout(TRUST):
                 await voice.execute("SELECT pg_notify(%s, %s)", [self._own, name])
             if began - self._heard_at > PATIENCE:
-                raise TimeoutError("no notice comes back. LISTEN needs a session: is a transaction pooler in between?")
+                raise TimeoutError(_DEAF)
             idle = began - self._asked_at > IDLE
             with suppress(TimeoutError):
                 async with asyncio.timeout(None if idle else HEARTBEAT):

@@ -25,7 +25,7 @@ from agentauth.agents.registering import add_secret
 from agentauth.grants.granting import give
 from agentauth.grants.models import Grant
 from agentauth.keys.rotating import rotate
-from agentauth.oauth import statements, writer
+from agentauth.oauth import hearing, statements, writer
 from agentauth.oauth.memory import Issuable
 from agentauth.resources.ceilings import set_ceiling
 from agentauth.resources.models import Resource
@@ -266,6 +266,32 @@ def test_while_nothing_is_heard_the_ordinary_way_answers(served: Serving, by_its
     served.run(served.lane.hearing.stop())
     answered = served.lane.answered
     assert ask(served, by_itself.path("token"), form).status == 200 and served.lane.answered == answered
+
+
+def test_behind_a_pooler_that_swallows_notices_nothing_is_remembered(
+    served: Serving, by_itself: Flow, caplog: pytest.LogCaptureFixture
+) -> None:
+    """There each statement succeeds, LISTEN too, and no notice ever comes."""
+    form = token_form(by_itself)
+    warmed(served, by_itself.path("token"), form)
+    connect = hearing.connect
+
+    async def lent(name: str, *, direct: bool = True) -> Any:
+        connection = await connect(name, direct=direct)
+        if name == "agentauth-lane-hearing":
+            mock.patch.object(connection, "execute", mock.AsyncMock()).start()
+        return connection
+
+    with mock.patch.object(hearing, "connect", lent), mock.patch.object(hearing, "PATIENCE", 0.2):
+        served.run(served.lane.hearing.stop())
+        served.do(served.lane.hearing.start)
+        answered = served.lane.answered
+        assert not served.run(served.lane.hearing.becomes_fresh(0.5))
+        assert ask(served, by_itself.path("token"), form).status == 200 and served.lane.answered == answered
+        deadline = time.monotonic() + 10
+        while not any("no notice comes back" in record.getMessage() for record in caplog.records):
+            assert time.monotonic() < deadline
+            served.run(served.lane.hearing.becomes_fresh(0.05))
 
 
 def test_no_token_without_its_event(served: Serving, by_itself: Flow) -> None:
