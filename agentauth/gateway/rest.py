@@ -137,30 +137,30 @@ def _arguments(request: Request, match: Match | None, query: str, body: bytes | 
     if query:
         found["query"] = query_values(query)
     if body is None:
-        found["body"] = {"streamed": True}
+        found["bytes"] = {"streamed": True}
     elif body:
-        found["body"] = _body_argument(request, body)
+        found |= _body_arguments(request, body)
     return found
 
 
-def _body_argument(request: Request, body: bytes) -> Any:
-    """The value of a JSON body; of any other, its hash."""
+def _body_arguments(request: Request, body: bytes) -> dict[str, Any]:
+    """The value of a JSON body; of any other its hash, under a name of its own: no JSON body says the same."""
     digest = hashlib.sha256(body).hexdigest()
     kind = (one(request.headers, b"content-type") or "").partition(";")[0].strip().lower()
     encoded = one(request.headers, b"content-encoding")
     if not encoded and (kind == "application/json" or kind.endswith("+json")):
         try:
-            return read_json(body)
+            return {"body": read_json(body)}
         except BadJSON as problem:
-            return {"sha256": digest, "unread": str(problem)}
-    return {"sha256": digest}
+            return {"bytes": {"sha256": digest, "unread": str(problem)}}
+    return {"bytes": {"sha256": digest}}
 
 
 def _require_read(arguments: dict[str, Any], body: bytes | None) -> None:
     """A yes to one call, and a rule about arguments, are worth nothing for a body that nobody has read."""
     if body is None or len(canonical(arguments)) > LONGEST_SHOWN:
         raise TooLarge
-    unread = arguments["body"].get("unread") if isinstance(arguments.get("body"), dict) else None
+    unread = arguments.get("bytes", {}).get("unread")
     if unread:
         raise BadJSON(unread)
 

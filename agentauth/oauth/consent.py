@@ -287,6 +287,7 @@ def _grant(
         permissions=permissions,
         expires_at=until,
         purpose=client.purpose,
+        constraints=old.constraints if old else None,  # limits set on it are not lifted by asking again
         ip=ip,
     )
 

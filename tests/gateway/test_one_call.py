@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Any
 
@@ -49,6 +50,19 @@ def test_the_call_that_was_allowed_passes_once_without_another_question(stage: S
     again = book(stage, **claims)
     assert again.codes == ["needs_approval"]
     assert len(stage.upstream.seen) == 1
+
+
+def test_a_json_body_that_looks_like_the_hash_of_another_is_another_call(stage: Stage) -> None:
+    raw = b"\x00 not JSON"
+    arguments = {"path": {"room": "blue"}, "bytes": {"sha256": hashlib.sha256(raw).hexdigest()}}
+    with in_tenant(stage.id):
+        give_at_once(
+            stage.grant, operation=BOOK, args=arguments, args_hash=hash_of(arguments), by=stage.house.members["matt"]
+        )
+    for body in (arguments["bytes"], {"bytes": arguments["bytes"]}):
+        assert book(stage, body=body, scope="rooms:book").codes == ["needs_approval"]
+    answer = stage.call("POST", "/rooms/blue/book", ("Content-Type", "application/pdf"), body=raw, scope="rooms:book")
+    assert answer.status == 200 and len(stage.upstream.seen) == 1
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 import jwt
 import pytest
 
+from agentauth.grants.models import Grant
+from tenants.rls import in_tenant
 from tests.cast import events_of
 from tests.oauth.browser import CALLBACK, Flow, answer_in, form_of
 
@@ -53,6 +55,18 @@ def test_what_a_grant_covers_is_not_asked_again_and_what_grows_is(flow: Flow) ->
     more = flow.authorize(scope="rooms:read meeting:enter rooms:book")
     assert more.status_code == 200 and "newmark" in more.content.decode()
     assert flow.authorize(prompt="consent").status_code == 200
+
+
+def test_limits_on_a_grant_are_not_lifted_by_asking_again(flow: Flow) -> None:
+    flow.tokens()
+    limits = {"calls_per_day": 5}
+    with in_tenant(flow.house.tenant.id):
+        Grant.objects.filter(agent=flow.agent).update(constraints=limits)
+    flow.answer(flow.authorize(scope="rooms:read meeting:enter rooms:book"))
+    with in_tenant(flow.house.tenant.id):
+        live = Grant.objects.get(agent=flow.agent, ended_at=None)
+    assert live.constraints == limits
+    assert len(events_of(flow.house.tenant.id, "grant.given")) == 2
 
 
 def test_what_a_person_unticks_is_not_in_the_token(flow: Flow) -> None:
