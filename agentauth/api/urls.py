@@ -60,5 +60,5 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("docs/", reference.docs, name="api_docs"),
     path("problems/", reference.problems, name="api_problems"),
     path("tenants/<slug:tenant>", include(nouns)),
-    re_path(r"^.*\Z", reference.Nowhere.as_view()),
+    re_path(r"^[\s\S]*\Z", reference.Nowhere.as_view()),
 ]
