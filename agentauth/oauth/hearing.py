@@ -76,12 +76,12 @@ class Hearing:
 
     @property
     def is_fresh(self) -> bool:
-        """True while nothing can have been missed. Otherwise the database is asked."""
-        return time.monotonic() < self._trusted_until
+        """True while nothing can have been missed. Otherwise the database is asked. Asking keeps the beat going."""
+        self._asked_at = time.monotonic()
+        return self._asked_at < self._trusted_until
 
     async def becomes_fresh(self, patience: float) -> bool:
         """Whether it is, or is again within `patience` seconds: a doubt is mostly over after a round trip."""
-        self._asked_at = time.monotonic()
         if self.is_fresh:
             return True
         self._proven.clear()

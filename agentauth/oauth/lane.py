@@ -2,8 +2,9 @@
 
 The ordinary way decides everything first. Of a token for an agent itself (OAuth 2.1 §4.2, client secret) and of an
 access token introspected by its client (RFC 7662) the lane remembers what was said to exactly these bytes; the next one
-gets the same, a token with times, `jti` and event of its own. Whatever is announced ends what it may be about; while
-nothing is heard, after a minute, and for every refusal, the ordinary way answers. No token before its event's commit.
+gets the same, a token with times, `jti` and event of its own. Of a refresh (§4.3) it remembers what the same request
+with the next token of the family would get. Whatever is announced ends what it may be about; while nothing is heard,
+after a while, and for every refusal, the ordinary way answers. No token before its event's commit.
 
 ASGI, on one event loop: between a request and its commit no thread waits.
 """
@@ -13,6 +14,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol, TypeVar
@@ -53,7 +55,9 @@ class Ordinary(Protocol):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
 
-    async def run(self, work: Callable[[], T]) -> T: ...
+    async def run(self, work: Callable[[], T]) -> T:
+        """Raises TimeoutError when no thread is free in time."""
+        ...
 
     def stop(self) -> None: ...
 
@@ -242,14 +246,18 @@ class Lane:
             return
         content = b"".join(message.get("body", b"") for message in told)
         answer = Answer(200, tuple(told[0]["headers"]), content)
-        found = await self._ordinary.run(lambda: _remembered(request, UUID(tenant_id), answer))
+        found = None
+        with suppress(TimeoutError):
+            found = await self._ordinary.run(lambda: _remembered(request, UUID(tenant_id), answer))
         if found is not None:
             self.memory.keep(*found, tenant_id=tenant_id, unchanged_since=before)
 
     async def _tenant_of(self, slug: str) -> str:
         """Its id, which never changes; empty when there is none or nobody can say."""
         if slug not in self._tenants:
-            found = await self._ordinary.run(lambda: _tenant(slug))
+            found = ""
+            with suppress(TimeoutError):
+                found = await self._ordinary.run(lambda: _tenant(slug))
             if not found:
                 return ""
             self._tenants[slug] = found

@@ -74,7 +74,7 @@ class Answer:
     gone: "asyncio.Future[Message] | None" = None  # done when the client of a stream is
 
 
-class Busy(Exception):
+class Busy(TimeoutError):
     """No thread is free, nor will one be soon."""
 
 

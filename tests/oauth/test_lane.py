@@ -29,6 +29,7 @@ from agentauth.oauth import hearing, statements, writer
 from agentauth.oauth.memory import Issuable
 from agentauth.resources.ceilings import set_ceiling
 from agentauth.resources.models import Resource
+from agentauth.web import threads
 from audit.actions import Action
 from audit.record import event_row
 from tenants.models import Tenant
@@ -444,3 +445,10 @@ def require_bound(flow: Flow, *, wanted: bool) -> None:
     with in_tenant(flow.house.tenant.id):
         agent = Agent.objects.get(pk=flow.agent.pk)
         agent.change(by=flow.house.owner, dpop_bound_access_tokens=wanted)
+
+
+def test_without_a_free_thread_the_answer_is_503_and_nothing_fails(served: Serving, by_itself: Flow) -> None:
+    form = token_form(by_itself)
+    with mock.patch.object(threads, "MOST_WAITING", 0):
+        assert ask(served, by_itself.path("token"), form).status == 503
+    assert ask(served, by_itself.path("token"), form).status == 200
