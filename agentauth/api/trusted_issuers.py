@@ -9,7 +9,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from agentauth.agents.models import RISKS, TrustedIssuer
+from agentauth.agents.models import RISKS, TrustedIssuer, WrongState
 from agentauth.agents.trusted import ALGORITHMS
 from agentauth.agents.trusting import LONGEST_GRANT, trust_issuer
 from agentauth.api.door import TenantView
@@ -72,6 +72,11 @@ class _TrustedIssuers(TenantView):
             raise not_found()
         return found
 
+    def require_person(self, kind: str) -> None:
+        """Whoever has an identity provider believed can be anybody here: more than an agent by itself may hand on."""
+        if kind == TrustedIssuer.Kind.ENTERPRISE and self.caller.member is None:
+            raise WrongState("A sign-in provider speaks for people. An admin has it trusted, not an agent for itself.")
+
 
 class TrustedIssuers(_TrustedIssuers):
     @extend_schema(
@@ -86,7 +91,10 @@ class TrustedIssuers(_TrustedIssuers):
     @extend_schema(
         operation_id="trustIssuer",
         summary="Trust an issuer",
-        description="Its keys are looked at first; what cannot be read is not trusted.",
+        description=(
+            "Its keys are looked at first; what cannot be read is not trusted. An identity provider (`enterprise`) "
+            "speaks for people, so the token has to act for an admin."
+        ),
         request=NewTrustedIssuer,
         responses=Answers(TrustedIssuerShape, status=201),
         examples=[
@@ -103,6 +111,7 @@ class TrustedIssuers(_TrustedIssuers):
     )
     def post(self, request: Request) -> Response:
         said = body(request, NewTrustedIssuer)
+        self.require_person(said["kind"])
         made = trust_issuer(self.tenant, by=self.caller.person, **said)
         try:  # after our own complaints, which cost nobody a request; what fails here takes the row back
             look(**{name: said[name] for name in ("kind", "issuer", "keys_from", "jwks_uri", "jwks")})
@@ -161,6 +170,7 @@ class LetTrustedIssuerBack(_TrustedIssuers):
     def post(self, request: Request, issuer: UUID) -> Response:
         body(request, Nothing)
         found = self.find(issuer)
+        self.require_person(found.kind)
         found.let_back(by=self.caller.person)
         return Response(show(found))
 

@@ -9,12 +9,15 @@ import pytest
 from django.core.exceptions import ValidationError
 from django.utils.timezone import now
 
+from agentauth.agents.models import TrustedIssuer
+from agentauth.grants.distrusting import suspend_issuer
 from agentauth.grants.leaving import deactivate
 from agentauth.grants.models import Grant
 from tenants.founding import join
 from tenants.models import Member, Role
 from tests import cast
-from tests.api.tokens import Api, management_agent, management_grant, token
+from tests.api.tokens import Api, helper_of, management_agent, management_grant, robot, token
+from tests.oauth.provider import IDP, Provider
 
 pytestmark = pytest.mark.django_db
 
@@ -52,6 +55,23 @@ def test_an_agent_hands_on_nothing_more_freely_or_for_longer_than_it_has_it(case
     assert answer.status_code == 422
     assert [error["field"] for error in answer.json()["errors"]] == [field]
     assert not Grant.objects.filter(tenant=house.tenant, agent=other).exists()
+
+
+def test_an_agent_for_itself_has_nobody_believed_who_speaks_for_people() -> None:
+    """With an identity provider of its own it would be any member, at any resource, by the next ID-JAG."""
+    house = cast.acme()
+    said = {"kind": "enterprise", "name": "SSO", "issuer": IDP, "keys_from": "pasted", "jwks": Provider().jwks}
+    api = robot(house)
+    assert api.post("/trusted-issuers", said).status_code == 409
+    assert not TrustedIssuer.objects.exists()
+    assert house.events("call.refused")[-1].status == 409
+    made = Provider().trusted_by(house)
+    suspend_issuer(made, by=house.owner)
+    assert api.post(f"/trusted-issuers/{made.id}/let-back").status_code == 409  # an admin stopped it
+    made.refresh_from_db()
+    assert not made.is_trusted
+    ada = helper_of(house, house.owner, agents__write="ask")
+    assert ada.post(f"/trusted-issuers/{made.id}/let-back").json()["ask_at"]  # a person is asked about this very call
 
 
 @pytest.mark.parametrize("leaver", ["agent", "resource"])
