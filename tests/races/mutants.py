@@ -5,6 +5,7 @@ A mutant is a function that takes it out and returns one that puts it back.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 from unittest import mock
@@ -95,41 +96,48 @@ def _pushed() -> Cure:
     return _patched((authorize, "spend", spend))()
 
 
-def _look_first(module: Any) -> Cure:
-    from agentauth.oauth.models import SpentOnce
+def _look_first(only: str) -> Callable[[], Cure]:
+    """What is spent in this way is looked for before it is written, so that several find nothing at one moment."""
+
+    def become() -> Cure:
+        from agentauth.oauth.models import SpentOnce
+        from agentauth.oauth.spent import spend_once
+
+        def look(tenant_id: Any, kind: str, mark: bytes, ends: Any) -> bool:
+            if kind != only:
+                return spend_once(tenant_id, kind, mark, ends)
+            is_new = not SpentOnce.objects.filter(tenant_id=tenant_id, kind=kind, value_hash=mark).exists()
+            if is_new:
+                spend_once(tenant_id, kind, mark, ends)
+            return is_new
+
+        return _everywhere(look)
+
+    return become
+
+
+def _forget(only: str) -> Callable[[], Cure]:
+    """What is spent in this way is never spent. For what a lock of its own protects from others at one moment."""
+
+    def become() -> Cure:
+        from agentauth.oauth.spent import spend_once
+
+        def forget(tenant_id: Any, kind: str, mark: bytes, ends: Any) -> bool:
+            return kind == only or spend_once(tenant_id, kind, mark, ends)
+
+        return _everywhere(forget)
+
+    return become
+
+
+def _everywhere(instead: Any) -> Cure:
+    """In every module that spends."""
     from agentauth.oauth.spent import spend_once
 
-    def look(tenant_id: Any, kind: str, mark: bytes, ends: Any) -> bool:
-        is_new = not SpentOnce.objects.filter(tenant_id=tenant_id, kind=kind, value_hash=mark).exists()
-        if is_new:
-            spend_once(tenant_id, kind, mark, ends)
-        return is_new
-
-    return _patched((module, "spend_once", look))()
-
-
-def _assertion() -> Cure:
-    from agentauth.oauth import client_authentication
-
-    return _look_first(client_authentication)
-
-
-def _proof() -> Cure:
-    from agentauth.oauth import possession
-
-    return _look_first(possession)
-
-
-def _id_jag() -> Cure:
-    from agentauth.oauth.grants import jwt_bearer
-
-    return _look_first(jwt_bearer)
-
-
-def _consent() -> Cure:
-    from agentauth.oauth import consent
-
-    return _look_first(consent)
+    rooms = [module for name, module in sys.modules.items() if name.startswith("agentauth.oauth.")]
+    spending = [module for module in rooms if vars(module).get("spend_once") is spend_once]
+    assert len(spending) > 1
+    return _patched(*((module, "spend_once", instead) for module in spending))()
 
 
 def _invitation() -> Cure:
@@ -184,10 +192,10 @@ MUTANTS: dict[str, Callable[[], Cure]] = {
     "device": _device,
     "ciba": _ciba,
     "par": _pushed,
-    "assertion": _assertion,
-    "proof": _proof,
-    "id-jag": _id_jag,
-    "consent": _consent,
+    "assertion": _look_first("assertion"),
+    "proof": _look_first("dpop"),
+    "id-jag": _forget("id_jag"),
+    "consent": _look_first("consent"),
     "invitation": _invitation,
     "sign-in-link": _sign_in_link,
     "gateway-proof": _gateway_proof,
