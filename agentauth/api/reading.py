@@ -1,6 +1,5 @@
 """Reading what callers send: strict JSON, strict fields, strict queries. The unknown is refused, never ignored."""
 
-import json
 from typing import Any, TypeVar
 
 from django.conf import settings
@@ -10,11 +9,13 @@ from rest_framework.exceptions import ParseError
 from rest_framework.parsers import JSONParser
 from rest_framework.request import Request
 
+from agentauth.grants.arguments import BadJSON, read_json
+
 _DEPTH = 40
 
 
 class StrictJSONParser(JSONParser):
-    """RFC 8259 read strictly: one object, each name once, no NaN, nothing that PostgreSQL cannot hold."""
+    """RFC 8259 read strictly: one object that has one reading, and nothing in it that PostgreSQL cannot hold."""
 
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:
         most = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
@@ -22,26 +23,13 @@ class StrictJSONParser(JSONParser):
         if len(sent) > most:
             raise RequestDataTooBig
         try:
-            read = json.loads(sent.decode("utf-8"), object_pairs_hook=_each_name_once, parse_constant=_no_constant)
-        except RecursionError:
-            raise ParseError("The JSON is nested too deeply.") from None
-        except ValueError as error:
-            raise ParseError(f"This is not JSON that we read: {error}") from None
+            read = read_json(sent)
+        except BadJSON as wrong:
+            raise ParseError(str(wrong)) from None
         if not isinstance(read, dict):
             raise ParseError("Send one JSON object.")
         _require_holdable(read, _DEPTH)
         return read
-
-
-def _each_name_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a name occurs twice in one object")
-    return found
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _require_holdable(value: Any, depth: int) -> None:

@@ -12,7 +12,7 @@ from agentauth.keys.addresses import issuer
 from agentauth.oauth.client_metadata import SECRET_METHODS, ClientMetadata, read_registration
 from agentauth.oauth.door import Answer, Call, oauth_endpoint
 from agentauth.oauth.errors import AgentStopped, InvalidClientMetadata, InvalidToken, TooManyRequests
-from agentauth.oauth.registration_document import read_json
+from agentauth.oauth.registration_document import read_registration_body
 from agentauth.oauth.self_registration import give_secret, renew
 from audit.actions import Action
 from audit.models import Event
@@ -75,7 +75,7 @@ def _authenticate(call: Call, client_id: str) -> tuple[Agent, str]:
 
 def _read_change(call: Call, agent: Agent) -> ClientMetadata:
     """§2.2: the whole of it anew; what is left out is gone."""
-    document = read_json(call)
+    document = read_registration_body(call)
     if document.get("client_id") != agent.client_id:
         raise InvalidClientMetadata("client_id must be there, and be the one of this address.")
     for name in _OURS:

@@ -5,13 +5,13 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
-import orjson
 from django.utils.timezone import now
 
 from agentauth.agents.models import Agent
 from agentauth.oauth.client_metadata import ClientMetadata, read_document
-from agentauth.oauth.errors import InvalidClient, OAuthError
+from agentauth.oauth.errors import InvalidClient, InvalidClientMetadata, OAuthError
 from agentauth.oauth.freshness import lifetime
+from agentauth.oauth.registration_document import parsed
 from agentauth.oauth.self_registration import admit, renew
 from agentauth.outbound.fetch import FetchFailed, FetchRefused, fetch
 from tenants.models import Tenant
@@ -76,11 +76,9 @@ def read(client_id: str) -> tuple[ClientMetadata, float]:
     if fetched.media_type != "application/json" and not fetched.media_type.endswith("+json"):
         raise InvalidClient("The client document is not JSON.", reason="client_document_malformed")
     try:
-        document = orjson.loads(fetched.body)
-    except orjson.JSONDecodeError:
-        raise InvalidClient("The client document is not JSON.", reason="client_document_malformed") from None
-    if not isinstance(document, dict):
-        raise InvalidClient("The client document is not an object.", reason="client_document_malformed")
+        document = parsed(fetched.body)
+    except InvalidClientMetadata as wrong:
+        raise InvalidClient(wrong.description, reason="client_document_malformed") from None
     if document.get("client_id") != client_id:  # §4.1: simple string comparison
         raise InvalidClient("The client document names another client_id.", reason="client_document_of_another")
     return read_document(document), lifetime(fetched.headers)

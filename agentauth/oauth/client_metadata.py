@@ -82,14 +82,14 @@ def _read(document: Mapping[str, Any], uris: list[str], method: str, *, strict: 
     redirects = "authorization_code" in usable
     if redirects and "code" not in _texts(document, "response_types", ["code"]):
         raise InvalidClientMetadata("The response type must be code.")
-    name = clean_name(document.get("client_name"), uris)
+    name, kind = clean_name(document.get("client_name"), uris), document.get("application_type")
     echo: dict[str, Any] = {
         "client_name": name,
         "redirect_uris": uris,
         "grant_types": usable,
         "response_types": ["code"] if redirects else [],
         "token_endpoint_auth_method": method,
-        "application_type": document.get("application_type") or _kind_of(uris),
+        "application_type": kind if kind in ("web", "native") else _kind_of(uris),
     }
     echo |= told
     if "scope" in document:

@@ -10,7 +10,7 @@ from agentauth.oauth.client_configuration import access, new_access_token
 from agentauth.oauth.client_metadata import SECRET_METHODS, read_registration
 from agentauth.oauth.door import Answer, Call, oauth_endpoint
 from agentauth.oauth.errors import RegistrationClosed, TooManyRequests
-from agentauth.oauth.registration_document import read_json
+from agentauth.oauth.registration_document import read_registration_body
 from agentauth.oauth.self_registration import admit, give_secret
 from audit.actions import Action
 from audit.models import Event
@@ -24,7 +24,7 @@ _PER_TENANT = 600
 
 @oauth_endpoint(refused=Action.CLIENT_REFUSED)
 def register(call: Call) -> Answer:
-    document = read_json(call)
+    document = read_registration_body(call)
     if not call.tenant.open_registration:
         raise RegistrationClosed("This organisation registers its clients itself.", reason="registration_closed")
     metadata = read_registration(document)
