@@ -15,6 +15,7 @@ from agentauth.grants.models import Grant, Permission
 from agentauth.oauth.authorization_details import find_call
 from agentauth.oauth.authorization_request import AuthorizationRequest
 from agentauth.oauth.errors import InvalidRequest
+from agentauth.oauth.self_registration import became_another
 from agentauth.resources.models import Resource, Scope
 from tenants.models import Member
 
@@ -94,9 +95,10 @@ def _grant_to_ask(
     kept: dict[Scope, str] = {}
     if old is not None:
         possible = {one.id for one in offerable(client, resource, member)}
+        is_another = became_another(client, old)  # its person has not said yes to that one, but to this call
         for row in old.permissions.select_related("scope"):
             if row.mode == Permission.Mode.NEVER or row.scope_id in possible:
-                kept[row.scope] = row.mode
+                kept[row.scope] = Permission.Mode.ASK.value if is_another and row.mode == "always" else row.mode
     try:
         return give(
             agent=client,

@@ -9,7 +9,11 @@ from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
+from django.contrib.auth import SESSION_KEY
+from django.contrib.auth.models import AnonymousUser
+from django.contrib.auth.signals import user_logged_in
 from django.core.exceptions import DisallowedHost
+from django.dispatch import receiver
 from django.http import HttpRequest, HttpResponseBase
 from django.http.request import split_domain_port
 from django.urls import register_converter
@@ -20,6 +24,7 @@ from tenants.hosts import is_host_name
 from tenants.models import Tenant
 
 OWN_MAP = "agentauth.issuer_urls"
+_SIGNED_IN_AT = "signed-in-at-host"
 
 
 class NameInPath(StringConverter):
@@ -66,8 +71,28 @@ class OwnHost:
 
     def process_view(self, request: HttpRequest, view: Any, args: Any, kwargs: dict[str, Any]) -> None:
         name = getattr(request, "own_issuer", None)
+        if settings.SESSION_COOKIE_NAME in request.COOKIES:
+            self._require_signed_in_here(request)
         if name is not None and kwargs.get("tenant") == "":
             kwargs["tenant"] = name
+
+    def _require_signed_in_here(self, request: HttpRequest) -> None:
+        """No browser brings a cookie to another host. Who rules a tenant's own host could, once it leads to them."""
+        session = request.session
+        if SESSION_KEY in session and session.get(_SIGNED_IN_AT, "") != _own_host(request):
+            session.flush()
+            request.user = AnonymousUser()
+
+
+@receiver(user_logged_in)
+def note_host(request: HttpRequest, **_: Any) -> None:
+    if _own_host(request):
+        request.session[_SIGNED_IN_AT] = _own_host(request)
+
+
+def _own_host(request: HttpRequest) -> str:
+    name: IssuerName | None = getattr(request, "own_issuer", None)
+    return name.host if name is not None else ""
 
 
 def find_slug(host: str) -> str | None:

@@ -8,6 +8,7 @@ from django.db.models import Max
 from django.utils.timezone import now
 
 from agentauth.agents.models import Agent, Credential
+from agentauth.grants.models import Grant
 from agentauth.oauth.client_metadata import ClientMetadata
 from agentauth.oauth.redirect_uris import shown_host
 from audit.actions import Action
@@ -94,6 +95,9 @@ def renew(agent: Agent, metadata: ClientMetadata, *, by: Actor = ANONYMOUS, **fi
     )
     changed = old != metadata.identity
     fields |= metadata_fields(metadata)
+    if agent.is_approved and agent.dpop_bound_access_tokens:  # an admin may demand this; only an admin takes it back
+        fields["dpop_bound_access_tokens"] = True
+        fields["client_metadata"] = fields["client_metadata"] | {"dpop_bound_access_tokens": True}
     mark = now().isoformat() if changed else before
     if mark:
         fields["client_metadata"] = fields["client_metadata"] | {"identity_changed_at": mark}
@@ -122,3 +126,9 @@ def metadata_fields(metadata: ClientMetadata) -> dict[str, Any]:
         "dpop_bound_access_tokens": metadata.echo.get("dpop_bound_access_tokens", False),
         "client_metadata": metadata.echo,
     }
+
+
+def became_another(agent: Agent, grant: Grant) -> bool:
+    """Has its redirect, its keys or how it proves itself changed since its person said yes?"""
+    changed = agent.client_metadata.get("identity_changed_at")
+    return isinstance(changed, str) and changed > grant.given_at.isoformat()

@@ -226,6 +226,19 @@ def test_a_grant_that_lacks_it_is_replaced_by_one_that_asks_and_keeps_its_limits
     }
 
 
+def test_yes_to_one_call_is_no_yes_to_who_the_agent_has_become(flow: Flow) -> None:
+    """Its redirect or keys changed: what was allowed before was allowed to another, until the person is asked."""
+    before = granted(flow)
+    with in_tenant(flow.house.tenant.id):
+        before.permissions.filter(scope__name="rooms:book").delete()
+        flow.agent.client_metadata = {"identity_changed_at": now().isoformat()}
+        flow.agent.save(update_fields=["client_metadata"])
+    flow.tokens(**asking(flow))
+    with in_tenant(flow.house.tenant.id):
+        after = Grant.objects.get(tenant=flow.house.tenant, ended_at=None)
+        assert after != before and not after.permissions.filter(mode="always").exists()
+
+
 def test_who_said_never_is_reminded_and_may_allow_this_call_all_the_same(flow: Flow) -> None:
     granted(flow)
     asked = asking(flow, actions=["POST /rooms/finance/enter"], arguments={})

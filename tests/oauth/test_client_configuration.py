@@ -190,6 +190,17 @@ def test_an_approved_badge_keeps_the_name_that_was_approved(acme: House, mine: R
     assert mine.agent.name == NATIVE["client_name"]
 
 
+def test_what_an_admin_demands_of_an_approved_client_it_does_not_lift_itself(acme: House, mine: Registered) -> None:
+    assert mine.change(dpop_bound_access_tokens=True).status_code == 200
+    assert mine.change(dpop_bound_access_tokens=False).status_code == 200 and not mine.agent.dpop_bound_access_tokens
+    with in_tenant(acme.tenant.id):
+        mine.agent.approve(by=acme.owner, owner=acme.owner, ceiling_risk="read")
+        mine.agent.change(by=acme.owner, dpop_bound_access_tokens=True)
+    answer = mine.change(dpop_bound_access_tokens=False)
+    assert answer.status_code == 200 and answer.json()["dpop_bound_access_tokens"] is True  # §2.2: told what counts
+    assert mine.agent.dpop_bound_access_tokens
+
+
 def test_removing_it_ends_its_grants_and_tokens_and_is_for_good(acme: House, mine: Registered) -> None:
     flow = Flow(acme, mine.agent).sign_in()
     page = flow.authorize(redirect_uri=CALLBACK, scope="rooms:read")

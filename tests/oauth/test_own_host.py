@@ -18,7 +18,7 @@ from tenants.hosts import read_issuer_host
 from tenants.issuer import move_issuer
 from tenants.models import Tenant
 from tenants.rls import in_tenant
-from tests.cast import CAST, House, events_of
+from tests.cast import CAST, House, events_of, signed_in
 from tests.oauth.browser import Flow, answer_in, form_of
 
 HOST = "auth.acme.example"
@@ -45,6 +45,9 @@ class OwnFlow(Flow):
     def sign_in(self, who: str = "matt") -> OwnFlow:
         super().sign_in(who)
         self.browser.defaults["HTTP_HOST"] = HOST
+        session = self.browser.session
+        session["signed-in-at-host"] = HOST
+        session.save()
         return self
 
     def post(self, endpoint: str, form: Any, **headers: str) -> Any:
@@ -90,12 +93,11 @@ def test_no_address_of_an_issuer_answers_where_the_issuer_is_not(own: OwnFlow, g
     """Each path of the map, so that a new endpoint cannot be forgotten."""
     paths = [pattern for pattern in urlpatterns if isinstance(pattern, URLPattern)]
     assert len(paths) >= 13
+    inside = signed_in(own.house.members["matt"])
     for pattern in paths:
         route = str(pattern.pattern)
         moved, stayed = (route.replace("<issuer:tenant>", slug) for slug in ("acme", "globex"))
-        browser = own.browser
-        for host, path in (("localhost", moved), (HOST, moved), (HOST, stayed)):
-            browser.defaults["HTTP_HOST"] = host
+        for host, browser, path in (("ours", inside, moved), (HOST, own.browser, moved), (HOST, own.browser, stayed)):
             answers = {browser.get(f"/{path}").status_code, browser.post(f"/{path}").status_code}
             assert 404 in answers <= {404, 405}, (host, path, answers)
     own_paths = [str(p.pattern).replace("<here:tenant>", "") for p in at_own_host if isinstance(p, URLPattern)]
@@ -139,6 +141,22 @@ def test_a_person_signs_in_and_answers_at_the_issuers_host(own: OwnFlow) -> None
     told = own.post("introspect", {"token": tokens["access_token"]} | own.proof()).json()
     assert told["active"] is True and told["iss"] == HERE
     assert events_of(own.house.tenant.id, Action.TOKEN_ISSUED)
+
+
+def test_a_session_counts_at_the_host_where_it_began_and_ends_anywhere_else(own: OwnFlow) -> None:
+    """Who rules a tenant's name can have it lead to them, and gets the cookies of all who come, an operator's too."""
+    person = own.house.members["matt"].user
+    person.set_password("correct horse battery staple")
+    person.save()
+    form = {"login": person.email, "password": "correct horse battery staple"}
+    for begun, other in ((HOST, "localhost"), ("localhost", HOST)):
+        browser = at(begun)
+        assert browser.post("/account/login/", form).status_code == 302
+        assert browser.get("/account/login/").status_code == 302  # is signed in there
+        thief = at(other)
+        thief.cookies = browser.cookies
+        assert thief.get("/account/login/").status_code == 200, other
+        assert browser.get("/account/login/").status_code == 200  # and the session is over
 
 
 def test_denial_and_errors_name_the_issuer_too(own: OwnFlow) -> None:
@@ -223,8 +241,7 @@ def test_everything_else_of_the_product_is_at_the_installations_host(own: OwnFlo
     assert own.browser.get("/t/acme/my/agents/")["Location"] == f"{BASE}/t/acme/my/agents/"
     for path in ("/t/acme/agents/", "/api/v1/openapi.json", "/operator/", "/api/v1/tenants/acme/agents"):
         assert own.browser.get(path).status_code == 404, path
-    own.browser.defaults["HTTP_HOST"] = "localhost"
-    assert own.browser.get("/t/acme/my/agents/").status_code == 200
+    assert signed_in(own.house.members["matt"]).get("/t/acme/my/agents/").status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/account/login/", "/account/2fa/", "/nothing/", "/account/password/change/"])
