@@ -40,8 +40,8 @@ def trust_issuer(
     wrong: dict[str, str] = {}
     if kind not in Kind.values:
         wrong["kind"] = f"Use one of {', '.join(Kind.values)}."
-    if not 0 < len(name.strip()) <= 80:
-        wrong["name"] = "Give it a name of at most 80 characters."
+    if not 0 < len(name.strip()) <= 80 or not name.strip().isprintable():
+        wrong["name"] = "Give it a name of at most 80 characters, in one line of plain text."
     if complaint := _about_issuer(kind, issuer):
         wrong["issuer"] = complaint
     if keys_from not in KeysFrom.values or (kind == Kind.SPIFFE and keys_from == KeysFrom.DISCOVERY):

@@ -58,6 +58,7 @@ def test_an_issuer_is_trusted_read_suspended_let_back_and_removed(acme: House) -
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown kind": ({"kind": "other"}, "kind"),
     "no name": ({"name": " "}, "name"),
+    "a name that turns what follows": ({"name": "SSO \u202eEMCA"}, "name"),
     "an issuer that is no address": ({"issuer": "github"}, "issuer"),
     "an issuer with a query": ({"issuer": f"{IDP}?x=1"}, "issuer"),
     "an issuer of another scheme": ({"issuer": "file:///etc/passwd"}, "issuer"),
