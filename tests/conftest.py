@@ -94,7 +94,9 @@ def django_db_setup(postgres_server: TestServer, django_db_blocker: pytest.Fixtu
     with django_db_blocker.unblock():  # type: ignore[attr-defined]
         use(postgres_server.new_database(migrate))
         name = settings.DATABASES["default"]["NAME"]
-        yield Cleaner(postgres_server, name)
+        cleaner = Cleaner(postgres_server, name)
+        yield cleaner
+        cleaner.close()
         for connection in connections.all():
             connection.close()
 
