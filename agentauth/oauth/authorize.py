@@ -22,7 +22,7 @@ from agentauth.oauth.authorization_request import (
 )
 from agentauth.oauth.client_document import client_of_document, looks_like_document, needs_reading
 from agentauth.oauth.codes import write_code
-from agentauth.oauth.consent import show_consent
+from agentauth.oauth.consent_page import show_consent
 from agentauth.oauth.disclosures import disclosed, personal
 from agentauth.oauth.door import Call, caller, read_body, record_refusal
 from agentauth.oauth.errors import (

@@ -10,7 +10,7 @@ from django.views.decorators.http import require_safe
 
 from agentauth.grants.granting import live_grant
 from agentauth.oauth.authorization_request import AuthorizationRequest, Destination, offered
-from agentauth.oauth.consent import show_consent
+from agentauth.oauth.consent_page import show_consent
 from agentauth.oauth.door import Call, caller, record_refusal
 from agentauth.oauth.elsewhere import Waiting, refuse
 from agentauth.oauth.errors import ApprovalFirst, OAuthError
@@ -33,7 +33,7 @@ def agent_asks(request: HttpRequest, request_id: UUID) -> HttpResponse:
         raise Http404
     if not row.is_open:
         told = {"organisation": here.tenant, "client": row.agent, "allowed": bool(row.allowed_at)}
-        told |= {"lapsed": row.answered_at is None}
+        told |= {"lapsed": row.answered_at is None, "one_call": bool(row.authorization_details)}
         page = render(request, "oauth/answered_elsewhere.html", told)
         page["Content-Security-Policy"] = WITHOUT_SCRIPT
         return page
