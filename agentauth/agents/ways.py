@@ -14,7 +14,7 @@ WAYS = {
     DEVICE_CODE: ("A person types a code in elsewhere", "For devices without a browser."),
     CIBA: ("It asks in the person’s inbox", "The person is not there when it asks."),
     TOKEN_EXCHANGE: ("Another agent hands its task on to it", "At most what the other one had, and both are named."),
-    JWT_BEARER: ("Somebody you trust vouches for it", "Your identity provider, or the platform that it runs on."),
+    JWT_BEARER: ("Somebody you trust vouches for it", "Your sign-in provider, or the place where it runs."),
     "client_credentials": ("It acts for itself", "Under a rule that an admin writes."),
 }  # fmt: skip
 _PROVEN = {CIBA, TOKEN_EXCHANGE, JWT_BEARER, "client_credentials"}  # only for who proves who it is

@@ -86,7 +86,7 @@ class AgentForm(forms.Form):
         label="Ping address",
         required=False,
         max_length=500,
-        help_text="Where it is told that its person has answered in their inbox: https. Empty: it asks for itself.",
+        help_text="Where we tell it that its person has answered in their inbox: https. Empty: it keeps asking us.",
         widget=forms.TextInput(attrs={"spellcheck": "false", "class": "mono", "autocomplete": "off"}),
     )
     valid_until = forms.DateField(

@@ -63,7 +63,7 @@ def test_withdrawing_asks_first_and_says_what_ended():
     acme = cast.acme()
     browser = cast.signed_in(acme.owner)
     before = set(signing.public_keys(acme.tenant.id))
-    assert "0 access tokens" in browser.get(f"{PAGE}withdraw/").content.decode()
+    assert "none is in use now" in browser.get(f"{PAGE}withdraw/").content.decode()
     set_tenant(acme.tenant.id)
     assert set(signing.public_keys(acme.tenant.id)) == before
     answer = browser.post(f"{PAGE}withdraw/", follow=True)
