@@ -1,6 +1,8 @@
 """The full measure: every kind, many races, on a stack of its own; prints a table and what is wrong.
 
-python -m tests.races --races 500 --callers 12 --kill
+From the checkout:
+
+    python -m tests.races --races 500 --callers 12 --kill 10
 """
 
 from __future__ import annotations
@@ -18,15 +20,13 @@ from tests.races.kinds import KINDS
 from tests.races.scene import Scene
 from tests.stack import Stack
 
-_EVERY = 10  # moments from one kill to the next
-
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.races", description=__doc__)
     parser.add_argument("--races", type=int, default=500, help="of each kind")
     parser.add_argument("--callers", type=int, default=12, help="with each artefact")
     parser.add_argument("--at-once", type=int, default=4, help="artefacts in one moment")
-    parser.add_argument("--kill", action="store_true", help=f"kill -9 a process in each {_EVERY}th moment")
+    parser.add_argument("--kill", type=int, default=0, metavar="N", help="kill -9 a process in each Nth moment")
     parser.add_argument("--seed", type=int, default=1, help="of when it is killed and who goes first")
     parser.add_argument("kinds", nargs="*", help=f"of {', '.join(KINDS)}; none: all")
     asked = parser.parse_args()
@@ -46,7 +46,7 @@ def main() -> int:
                     races=asked.races,
                     callers=asked.callers,
                     at_once=asked.at_once,
-                    kill_every=_EVERY if asked.kill else 0,
+                    kill_every=asked.kill,
                     seed=asked.seed,
                 )
                 print(_row(verdict, asked.callers), flush=True)

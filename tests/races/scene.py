@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -18,6 +20,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
+from agentauth.embedded.lifeline import die_with_parent
 from tests.database import CHECKOUT
 from tests.flows.admin import scopes_of
 from tests.flows.person import Person
@@ -136,6 +139,7 @@ class Beside:
             "DJANGO_SETTINGS_MODULE": "agentauth.settings",
             "PYTHONUNBUFFERED": "1",
         }
+        parent = os.getpid()
         with open(self._log, "wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "tests.races.beside", self._what, str(self.address[1])],
@@ -144,6 +148,7 @@ class Beside:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                preexec_fn=lambda: die_with_parent(parent, signal.SIGTERM),  # noqa: PLW1509  # one thread
             )
         _await(f"{self.address[0]}:{self.address[1]}", self._require_alive)
 

@@ -1,6 +1,6 @@
 """A few races of each kind on the live stack, one with a kill -9 at each door; and every mutant is caught.
 
-The full measure is `python -m tests.races --races 500 --kill`.
+The full measure is `python -m tests.races --races 500 --kill 10`.
 """
 
 from __future__ import annotations
