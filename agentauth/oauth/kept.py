@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 import orjson
 
 from agentauth.oauth.freshness import lifetime
+from agentauth.outbound.crowd import place_outside
 from agentauth.outbound.fetch import FetchFailed, FetchRefused, fetch
 
 T = TypeVar("T")
@@ -45,13 +46,18 @@ class Kept(Generic[T]):
         at, copy = monotonic(), self._copies.get(url)
         if copy is not None and ((at < copy.fresh_until and enough(copy.value)) or at < copy.asked + _AGAIN):
             return copy.value
-        try:
-            return self.fetch(url)
-        except Unreadable:
-            if copy is None:
-                raise
-            copy.asked = at
-            return copy.value
+        with place_outside() as placed:
+            if not placed:
+                if copy is None:
+                    raise Unreadable("Too many others are being asked at the moment.")
+                return copy.value
+            try:
+                return self.fetch(url)
+            except Unreadable:
+                if copy is None:
+                    raise
+                copy.asked = at
+                return copy.value
 
     def fetch(self, url: str) -> T:
         """The document as it is now, which is kept from now on. Raises Unreadable."""
