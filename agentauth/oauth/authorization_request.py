@@ -23,6 +23,7 @@ from agentauth.oauth.errors import (
     UnauthorizedClient,
     UnsupportedResponseType,
 )
+from agentauth.oauth.hinted_person import person_of_id_token
 from agentauth.oauth.parameters import Parameters, scope_names
 from agentauth.oauth.pkce import require_challenge
 from agentauth.oauth.redirect_uris import is_registered, with_answer
@@ -66,6 +67,7 @@ class AuthorizationRequest:
     acr_values: tuple[str, ...] = ()  # any of these will do (RFC 9470 §4)
     authorization_details: Details = ()  # one concrete call, and nothing else (RFC 9396)
     binding_message: str = ""  # what its client shows them too; hostile text
+    person: str = ""  # the only one who may answer, whom the client showed an id token of
 
     @property
     def waits_elsewhere(self) -> bool:
@@ -132,6 +134,7 @@ def read_request(asked: Parameters, to: Destination, client: Agent, tenant: Tena
         dpop_jkt=_thumbprint(asked),
         acr_values=acr_values,
         authorization_details=details,
+        person=_hinted(asked, client, tenant),
     )
 
 
@@ -201,6 +204,14 @@ def answer_address(to: Destination, tenant: Tenant, answer: Sequence[tuple[str, 
 
 def error_address(to: Destination, tenant: Tenant, error: OAuthError) -> str:
     return answer_address(to, tenant, list(error.document().items()))
+
+
+def _hinted(asked: Parameters, client: Agent, tenant: Tenant) -> str:
+    """OpenID Connect Core §3.1.2.1: an answer for anybody else would be wrong."""
+    if "id_token_hint" not in asked:
+        return ""
+    member = person_of_id_token(asked["id_token_hint"], client, tenant)
+    return str(member.id) if member is not None else "nobody"
 
 
 def _short(asked: Parameters, name: str) -> str:

@@ -122,6 +122,8 @@ def _answer(
             if silent:
                 raise LoginRequired("Nobody of this organisation has signed in here.")
             return _stranger(request, call.tenant)
+        if asked.person not in ("", str(member.id)):
+            raise LoginRequired("Somebody else has signed in here.", reason="another_person")
         resource = resource_of(asked, call.tenant)
         scopes = offered(asked, client, resource, member)
         grant = live_grant(client, resource, member)

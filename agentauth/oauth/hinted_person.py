@@ -14,6 +14,7 @@ from django.utils.timezone import now
 
 from agentauth.agents.models import Agent
 from agentauth.keys.addresses import issuer
+from agentauth.keys.compact import is_compact
 from agentauth.keys.signing import public_keys
 from agentauth.oauth.errors import AskingDenied, InvalidRequest, TooManyRequests, UnknownUserId
 from agentauth.oauth.parameters import Parameters
@@ -33,7 +34,7 @@ def hinted_person(asked: Parameters, client: Agent, tenant: Tenant) -> Member:
     if len(given) != 1:  # §7.1: one and only one
         raise InvalidRequest("Send exactly one of login_hint and id_token_hint.", reason="not_one_hint")
     if given == ["id_token_hint"]:
-        return _require_active(_of_id_token(asked["id_token_hint"], client, tenant))
+        return _require_active(person_of_id_token(asked["id_token_hint"], client, tenant))
     if not client.is_approved:
         raise AskingDenied(
             "Until an admin approves this agent it may only ask by id_token_hint.", reason="asks_unapproved"
@@ -60,9 +61,14 @@ def _named(hint: str, tenant: Tenant) -> Member | None:
         return None
 
 
-def _of_id_token(token: str, client: Agent, tenant: Tenant) -> Member | None:
-    """OpenID Connect Core §3.1.2.1: issued here, to this client; it may have expired."""
+def person_of_id_token(token: str, client: Agent, tenant: Tenant) -> Member | None:
+    """OpenID Connect Core §3.1.2.1: issued here, to this client; it may have expired. In the tenant's transaction.
+
+    None if they are nobody here any more. Raises InvalidRequest for what is no such token.
+    """
     try:
+        if not is_compact(token):
+            raise ValueError
         header: dict[str, Any] = jwt.get_unverified_header(token)
         jwk = public_keys(tenant.id).get(str(header.get("kid")))
         if header.get("typ") != "JWT" or header.get("alg") != "ES256" or jwk is None:
@@ -76,7 +82,7 @@ def _of_id_token(token: str, client: Agent, tenant: Tenant) -> Member | None:
             options={"require": ["iss", "sub", "aud", "iat"], "verify_exp": False},
         )
         sub = UUID(str(claims["sub"]))
-    except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
+    except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):
         raise InvalidRequest("The id_token_hint is no id token of this client.", reason="id_token_hint") from None
     return Member.objects.select_related("user").filter(tenant=tenant, pk=sub).first()
 
