@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from itertools import cycle
 from uuid import uuid4
 
 from tests.races.agents import RacingAgent, hash_in_json
+from tests.races.callers import Caller
 from tests.races.harness import Artefact, Raced
 from tests.races.scene import Scene
 from tests.races.tokens import AtTokenEndpoint
@@ -62,13 +64,12 @@ class RotatedOnce(RefreshTokens):
 
     def make(self, count: int) -> list[Artefact]:
         made = []
-        for artefact in super().make(count):
-            token = artefact.request.rpartition(b"refresh_token=")[2].decode()
-            rotated = self.agent.scene.http.post(
-                f"{self.agent.scene.issuer}/oauth/token",
-                content=f"grant_type=refresh_token&refresh_token={token}",
-                headers=self.agent.basic | {"Content-Type": "application/x-www-form-urlencoded", "Accept": ""},
-            )
-            assert rotated.status_code == 200, rotated.text
+        for artefact, door in zip(super().make(count), cycle(self.agent.scene.doors("web")), strict=False):
+            client = Caller(door)
+            client.load(artefact.request)
+            client.fire()
+            rotated = client.answer()
+            client.close()
+            assert rotated is not None and rotated.status == 200, rotated
             made.append(Artefact(self._request(rotated.json()["refresh_token"]), artefact.name))
         return made
