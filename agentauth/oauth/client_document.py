@@ -9,10 +9,11 @@ from django.utils.timezone import now
 
 from agentauth.agents.models import Agent
 from agentauth.oauth.client_metadata import ClientMetadata, read_document
-from agentauth.oauth.errors import InvalidClient, InvalidClientMetadata, OAuthError
+from agentauth.oauth.errors import InvalidClient, InvalidClientMetadata, OAuthError, TemporarilyUnavailable
 from agentauth.oauth.freshness import lifetime
 from agentauth.oauth.registration_document import parsed
 from agentauth.oauth.self_registration import admit, renew
+from agentauth.outbound.crowd import place_outside
 from agentauth.outbound.fetch import FetchFailed, FetchRefused, fetch
 from tenants.models import Tenant
 from tenants.rls import in_tenant
@@ -68,7 +69,10 @@ def client_of_document(tenant: Tenant, client_id: str, known: Agent | None, *, i
 def read(client_id: str) -> tuple[ClientMetadata, float]:
     """What the document says and how many seconds it stays fresh. Raises OAuthError with a plain reason."""
     try:
-        fetched = fetch(client_id, accept="*/*", max_bytes=_MAX_BYTES, timeout=_TIMEOUT)
+        with place_outside() as placed:
+            if not placed:
+                raise TemporarilyUnavailable("Too many documents are being read. Try again.", reason="document_crowd")
+            fetched = fetch(client_id, accept="*/*", max_bytes=_MAX_BYTES, timeout=_TIMEOUT)
     except (FetchRefused, FetchFailed):
         raise InvalidClient("The client document cannot be read.", reason="client_document_unreachable") from None
     if fetched.status != 200:  # §4: nothing else will do

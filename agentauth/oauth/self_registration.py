@@ -98,6 +98,8 @@ def renew(agent: Agent, metadata: ClientMetadata, *, by: Actor = ANONYMOUS, **fi
     if agent.is_approved and agent.dpop_bound_access_tokens:  # an admin may demand this; only an admin takes it back
         fields["dpop_bound_access_tokens"] = True
         fields["client_metadata"] = fields["client_metadata"] | {"dpop_bound_access_tokens": True}
+    if changed and agent.tenant.approval_first and agent.registration == Agent.Registration.DYNAMIC:
+        fields |= {"approved_at": None, "approved_by": None}  # an admin looked at another; a document's host stays
     mark = now().isoformat() if changed else before
     if mark:
         fields["client_metadata"] = fields["client_metadata"] | {"identity_changed_at": mark}

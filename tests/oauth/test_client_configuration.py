@@ -190,6 +190,20 @@ def test_an_approved_badge_keeps_the_name_that_was_approved(acme: House, mine: R
     assert mine.agent.name == NATIVE["client_name"]
 
 
+def test_where_an_admin_approves_first_who_became_another_client_waits_again(acme: House, mine: Registered) -> None:
+    """Else one comes with a good address, is approved, and then has the answers sent elsewhere."""
+    with in_tenant(acme.tenant.id):
+        Tenant.objects.filter(pk=acme.tenant.pk).update(approval_first=True)
+        mine.agent.approve(by=acme.owner, owner=acme.owner, ceiling_risk="read")
+    assert mine.change(client_name="Only another name").status_code == 200 and mine.agent.is_approved
+    assert mine.change(redirect_uris=["https://other.example/cb"]).status_code == 200
+    assert not mine.agent.is_approved
+    flow = Flow(acme, mine.agent).sign_in()
+    assert flow.authorize(redirect_uri="https://other.example/cb", scope="rooms:read").status_code == 403
+    refused = events_of(acme.tenant.id, "authorization.refused")[-1]
+    assert refused.reasons == ["approval_first"]
+
+
 def test_what_an_admin_demands_of_an_approved_client_it_does_not_lift_itself(acme: House, mine: Registered) -> None:
     assert mine.change(dpop_bound_access_tokens=True).status_code == 200
     assert mine.change(dpop_bound_access_tokens=False).status_code == 200 and not mine.agent.dpop_bound_access_tokens
