@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import httpx2
@@ -88,6 +89,26 @@ def test_what_matt_denies_the_agent_hears(agent: Asker, matt: Eyes) -> None:
     matt.page.get_by_role("button", name="Deny").click()
     expect(matt.page.get_by_role("heading", level=1)).to_have_text("Room scout got nothing")
     assert agent.fetch(asked["auth_req_id"]).json()["error"] == "access_denied"
+
+
+def test_one_call_with_endless_values_is_read_and_allowed_as_such(agent: Asker, matt: Eyes) -> None:
+    """RFC 9396: what the agent writes into the call is shown whole, and pushes nothing off the page."""
+    body = {"from": "2030-05-06T10:00:00Z", "to": "2030-05-06T11:00:00Z", "title": "W" * 90}
+    detail = {
+        "type": "operation",
+        "locations": [agent.resource],
+        "actions": ["POST /rooms/{room}/book"],
+        "arguments": {"path": {"room": "library"}, "body": body},
+    }
+    agent.ask_by_itself(MESSAGE, scope="openid", authorization_details=json.dumps([detail])).raise_for_status()
+    matt.open("/t/acme/my/inbox/")
+    expect(matt.page.locator(".badges-asked > li")).to_contain_text("Room scout asks to make one call for you")
+    matt.page.get_by_role("link", name="Look").click()
+    expect(matt.page.locator(".args")).to_contain_text("W" * 90)
+    matt.look()
+    matt.page.get_by_role("button", name="Allow").click()
+    expect(matt.page.get_by_role("heading", level=1)).to_have_text("Room scout may make this call")
+    matt.look()
 
 
 def test_inbox_and_question_are_open_to_everybody_whatever_the_message(agent: Asker, matt: Eyes) -> None:
