@@ -13,7 +13,7 @@ from tests import cast
 
 pytestmark = pytest.mark.django_db
 NOBODY = "0192f3a0-0000-7000-8000-000000000000"
-VALUES = {"uuid": NOBODY, "slug": "acme", "str": "acme"}
+VALUES = {"uuid": NOBODY, "slug": "acme", "str": "acme", "issuer": "acme"}
 EVIL = ("%00", "a%00b", "%ff%fe", "%ed%a0%80")
 
 
@@ -31,10 +31,10 @@ def paths(patterns: list[Any], before: tuple[Any, ...] = ()) -> list[tuple[Any, 
 
 def filled(route: tuple[Any, ...], evil: str) -> str:
     text = "/" + "".join(str(part) for part in route)
-    for name in ("uuid", "slug", "str"):
+    for name, usual in VALUES.items():
         while f"<{name}:" in text:
             head, _, tail = text.partition(f"<{name}:")
-            value = evil if name == "str" and evil else VALUES[name]
+            value = evil if name in ("str", "issuer") and evil else usual
             text = head + value + tail.partition(">")[2]
     return text
 
