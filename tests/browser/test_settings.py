@@ -80,14 +80,21 @@ def test_ada_trusts_an_issuer_reads_what_is_wrong_suspends_and_removes_it(ada: E
 
 
 def test_ada_reads_whom_it_lets_in_before_a_workload_counts(ada: Eyes, house: cast.House) -> None:
-    page, jwks = ada.page, Provider().jwks
+    page = ada.page
     with in_tenant(house.tenant.id):
         agent = cast.assistant(house)
     seen(ada, f"/t/acme/agents/{agent.id}/workload/new/")
     expect(page.get_by_role("link", name="Trust GitHub Actions")).to_be_visible()
     with in_tenant(house.tenant.id):
-        issuer = {"kind": "workload", "name": "GitHub Actions", "issuer": ACTIONS, "keys_from": "pasted", "jwks": jwks}
-        trust_issuer(house.tenant, by=house.owner, **issuer)
+        trust_issuer(
+            house.tenant,
+            by=house.owner,
+            kind="workload",
+            name="GitHub Actions",
+            issuer=ACTIONS,
+            keys_from="pasted",
+            jwks=Provider().jwks,
+        )
     ada.open(f"/t/acme/agents/{agent.id}/workload/new/")
     ada.press("Show whom it lets in")
     expect(page.locator("#problems")).to_contain_text("Repository")
