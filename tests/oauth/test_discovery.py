@@ -70,3 +70,26 @@ def test_browsers_may_call_the_protocol_but_not_authorize(flow: Flow) -> None:
         assert answer.status_code == 204 and answer["Access-Control-Allow-Origin"] == "*", endpoint
         assert "Access-Control-Allow-Credentials" not in answer
     assert "Access-Control-Allow-Origin" not in flow.authorize()  # RFC 9700 §2.6
+
+
+def test_metadata_says_only_what_works(acme: House) -> None:
+    """RFC 8414 §2, OpenID Connect Discovery §3: what they demand is there, empty lists are not, and no `none`."""
+    said: dict[str, Any] = Client().get(ADDRESSES[0].format("acme")).json()
+    demanded = {
+        "issuer", "authorization_endpoint", "token_endpoint", "jwks_uri", "response_types_supported",
+        "subject_types_supported", "id_token_signing_alg_values_supported",
+    }  # fmt: skip
+    assert demanded <= set(said) and all(value not in ([], "", None) for value in said.values())
+    assert "?" not in said["issuer"] and "#" not in said["issuer"] and not said["issuer"].endswith("/")
+    assert said["response_types_supported"] == ["code"] and said["response_modes_supported"] == ["query"]
+    algorithms = [value for name, value in said.items() if name.endswith("_alg_values_supported")]
+    assert algorithms and all("none" not in one and not any(alg.startswith("HS") for alg in one) for one in algorithms)
+    assert all(Client().get(address.format("acme")).json() == said for address in ADDRESSES)
+
+
+@pytest.mark.parametrize("slug", ["ACME", "acme%2f", "acme/..", "acme;x", "%61cme%00", "acme%20", "acme.", "."])
+def test_an_issuer_in_another_spelling_is_not_there(acme: House, slug: str) -> None:
+    """RFC 8414 §4: compared letter by letter, so only one spelling answers."""
+    for address in ADDRESSES:
+        answer = Client().get(address.format(slug))
+        assert answer.status_code in (400, 404) and "Location" not in answer, address

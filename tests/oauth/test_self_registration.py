@@ -8,6 +8,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from django.test import Client
 from django.utils.timezone import now
 
 from agentauth.agents.models import Agent
@@ -234,3 +235,11 @@ def test_a_program_on_this_computer_with_a_public_name_is_asked_about_each_time(
     flow, callback = flow_of(acme, url), "http://localhost:4321/callback"
     flow.answer(flow.authorize(redirect_uri=callback, scope="rooms:read"))
     assert flow.authorize(redirect_uri=callback, scope="rooms:read").status_code == 200  # RFC 8252 §8.6
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "application/jsonx", ""])
+def test_a_registration_of_another_type_is_refused(acme: House, kind: str) -> None:
+    """RFC 7591 §3.1: a form of a strange page could send anything else."""
+    answer = Client().generic("POST", "/t/acme/oauth/register", json.dumps(NATIVE), CONTENT_TYPE=kind)
+    assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request")
+    assert events_of(acme.tenant.id, "client.refused")[-1].reasons == ["wrong_content_type"]
