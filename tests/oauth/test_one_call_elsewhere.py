@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -125,3 +126,11 @@ def test_one_answer_of_many_at_once_allows_one_call(flow: Flow) -> None:
 def _with_grants(flow: Flow) -> list[Approval]:
     with in_tenant(flow.house.tenant.id):
         return list(Approval.objects.select_related("grant").filter(tenant=flow.house.tenant))
+
+
+def test_what_was_allowed_for_one_call_is_no_end_for_what_is_asked_next(flow: Flow) -> None:
+    """The fifteen minutes of one call are offered by their hour, and not chosen beforehand."""
+    flow.tokens(**asking(flow))
+    page = flow.authorize(scope="rooms:read").content.decode()
+    assert re.search(r'value="same">\d\d:\d\d, as now', page)
+    assert 'value="30" checked' in page
