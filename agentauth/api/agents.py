@@ -4,6 +4,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db.models import QuerySet
+from django.utils.timezone import now
 from drf_spectacular.utils import OpenApiExample, extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
@@ -355,6 +356,7 @@ class AgentCredentials(_Agents):
         by, expires_at = self.caller.person, said["expires_at"]
         if found.state == Agent.State.RETIRED:
             raise WrongState("This agent is retired: it needs no credential any more.")
+        self._require_no_borrowed_grants(found)
         if said["kind"] == Credential.Kind.WORKLOAD:
             return self._let_in(found, said, by)
         for name in ("trusted_issuer", "claims"):
@@ -369,6 +371,11 @@ class AgentCredentials(_Agents):
             raise invalid("public_jwk", "Give the public key.")
         credential = _with_key_named("public_jwk", found, said["public_jwk"], by, expires_at=expires_at)
         return Response({"credential": show_credential(credential)}, status=201)
+
+    def _require_no_borrowed_grants(self, agent: Agent) -> None:
+        """Delegation only narrows: with a way in of its own making the caller would have all that the other has."""
+        if self.caller.member is None and agent.grants.filter(ended_at=None, expires_at__gt=now()).exists():
+            raise WrongState("This agent has been granted something. An admin gives it a way in, not another agent.")
 
     def _let_in(self, agent: Agent, said: dict[str, Any], by: Member) -> Response:
         for name in ("trusted_issuer", "claims"):

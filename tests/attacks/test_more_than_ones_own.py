@@ -74,6 +74,16 @@ def test_an_agent_for_itself_has_nobody_believed_who_speaks_for_people() -> None
     assert ada.post(f"/trusted-issuers/{made.id}/let-back").json()["ask_at"]  # a person is asked about this very call
 
 
+def test_an_agent_for_itself_gives_itself_no_way_into_anothers_grants() -> None:
+    house = cast.acme()
+    other, api = management_agent(house, "Other"), robot(house)
+    assert api.post(f"/agents/{other.id}/credentials", {"kind": "secret"}).status_code == 201  # it has nothing yet
+    management_grant(house, other, None, {"grants:write": "always"})
+    assert api.post(f"/agents/{other.id}/credentials", {"kind": "secret"}).status_code == 409
+    assert other.credentials.count() == 1 and len(house.events("credential.added")) == 1
+    assert house.events("call.refused")[-1].status == 409
+
+
 @pytest.mark.parametrize("leaver", ["agent", "resource"])
 def test_what_is_retired_leaves_no_grant_behind(leaver: str) -> None:
     house = cast.acme()
