@@ -24,10 +24,11 @@ from agentauth.api.problems import Problem
 from agentauth.grants.approvals import spend
 from agentauth.grants.models import Grant, Permission
 from agentauth.keys.addresses import issuer, management_url, pages_url
+from agentauth.keys.compact import is_compact
 from agentauth.keys.signing import public_keys
 from agentauth.oauth import possession
 from agentauth.oauth.errors import InvalidDPoPProof, UseDPoPNonce
-from agentauth.oauth.own_token import BEYOND_ALL_TIME, agents_of, is_for_agent, is_void
+from agentauth.oauth.own_token import agents_of, is_for_agent, is_ours, is_void
 from agentauth.policy.decision import Reason
 from agentauth.resources.ceilings import may_ever
 from agentauth.resources.models import Resource
@@ -227,6 +228,8 @@ def _verified(token: str, tenant: Tenant) -> dict[str, Any]:
     try:
         if len(token) > _MAX_LENGTH:
             raise jwt.InvalidTokenError("it is too long")
+        if not is_compact(token):
+            raise jwt.DecodeError
         header = jwt.get_unverified_header(token)
         if header.get("typ", "").lower() not in ("at+jwt", "application/at+jwt"):
             raise jwt.InvalidTokenError("it is not an access token")
@@ -243,9 +246,9 @@ def _verified(token: str, tenant: Tenant) -> dict[str, Any]:
             audience=management_url(tenant.slug),
             options={"require": _REQUIRED, "strict_aud": True, "verify_iat": True},
         )
-        if not all(0 < claims[name] < BEYOND_ALL_TIME for name in ("iat", "exp")):
-            raise jwt.InvalidTokenError("its times are none")
-    except (jwt.InvalidTokenError, AttributeError, TypeError, ValueError, OverflowError) as error:
+        if not is_ours(claims):
+            raise jwt.DecodeError
+    except (jwt.InvalidTokenError, AttributeError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise untrusted(*_in_words(error), tenant) from None
     return claims
 

@@ -118,7 +118,7 @@ def _read(token: bytes, tenant: Tenant) -> Principal:
     """Signature and claims, which do not change; times and audience are compared at each use."""
     try:
         header = jwt.get_unverified_header(token)
-    except jwt.PyJWTError:
+    except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
         raise TokenRefused(Reason.TOKEN_MALFORMED) from None
     key = tenant.keys.get(header.get("kid", ""))
     if (
@@ -143,7 +143,7 @@ def _read(token: bytes, tenant: Tenant) -> Principal:
                 "require": ["iss", "sub", "aud", "client_id", "scope", "exp", "iat", "jti", "grant_id"],
             },
         )
-    except (jwt.PyJWTError, InvalidSignature):
+    except (jwt.PyJWTError, InvalidSignature, ValueError, TypeError, RecursionError):
         raise TokenRefused(Reason.TOKEN_UNTRUSTED) from None
     if claims["iss"] != tenant.issuer:
         raise TokenRefused(Reason.TOKEN_UNTRUSTED)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 import jwt
 
+from agentauth.keys.compact import is_compact
 from agentauth.oauth.errors import InvalidClient
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ def claimed_client(assertion: str) -> str:
 def header_kid(assertion: str) -> str | None:
     """The key it names, or None. Refuses headers that bring a key along or want what we do not know (RFC 7515 §4.1)."""
     try:
+        if not is_compact(assertion):
+            raise ValueError
         header = jwt.get_unverified_header(assertion)
     except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
         raise InvalidClient("The client assertion is not a JWT.", reason="assertion_malformed") from None

@@ -18,6 +18,7 @@ import jwt
 from django.conf import settings
 from jwt.algorithms import OKPAlgorithm
 
+from agentauth.keys.compact import is_compact
 from agentauth.keys.signing import thumbprint
 from agentauth.oauth.errors import InvalidDPoPProof, UseDPoPNonce
 
@@ -102,6 +103,8 @@ def _header(presented: str) -> tuple[dict[str, Any], str]:
     if len(presented) > LONGEST:
         raise InvalidDPoPProof("The proof is too long.", reason="proof_malformed")
     try:
+        if not is_compact(presented):
+            raise ValueError
         header = jwt.get_unverified_header(presented)
     except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
         raise InvalidDPoPProof("Send one DPoP header that holds one JWT.", reason="proof_malformed") from None

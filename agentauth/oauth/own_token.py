@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import jwt
 from django.db.models import Q
@@ -9,16 +10,20 @@ from django.db.models import Q
 from agentauth.agents.models import Agent
 from agentauth.grants.models import Grant
 from agentauth.keys.addresses import issuer
+from agentauth.keys.compact import is_compact
 from agentauth.keys.signing import public_keys
 from tenants.models import Revocation, Tenant
 
 BEYOND_ALL_TIME = 10**11  # seconds since 1970; what is no time may stand in a JWT of ours only by mistake
+LONGEST = 8192  # characters; ours are a tenth of it
 AGENT_PROFILE = "ai_agent"  # `sub_profile` of a `sub` that is no person, where `act` alone would say that it is one
 _NEEDED = ["exp", "iat", "iss", "sub", "aud", "jti", "client_id", "grant_id", "scope"]
 
 
 def read_own_token(tenant: Tenant, presented: str) -> dict[str, Any] | None:
     """The claims of a token that counts now, or None. In the tenant's transaction."""
+    if len(presented) > LONGEST or not is_compact(presented):
+        return None
     try:
         header = jwt.get_unverified_header(presented)
         if header.get("typ") != "at+jwt" or header.get("alg") != "ES256" or set(header) != {"typ", "alg", "kid"}:
@@ -35,9 +40,22 @@ def read_own_token(tenant: Tenant, presented: str) -> dict[str, Any] | None:
         )
     except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):
         return None
-    if not all(isinstance(claims[name], int) and 0 < claims[name] < BEYOND_ALL_TIME for name in ("iat", "exp")):
-        return None
-    return None if is_void(tenant, claims) else claims
+    return None if not is_ours(claims) or is_void(tenant, claims) else claims
+
+
+def is_ours(claims: dict[str, Any]) -> bool:
+    """Are these claims of the kind that we write? What is not can only be a mistake of ours, and counts as nothing."""
+    if not all(_is_time(claims[name]) for name in ("iat", "exp", "nbf") if name in claims):
+        return False
+    try:
+        UUID(claims["sub"]), UUID(claims["grant_id"])
+    except (ValueError, TypeError, AttributeError):
+        return False
+    return all(isinstance(claims[name], str) and claims[name].isprintable() for name in ("aud", "client_id", "scope"))
+
+
+def _is_time(value: Any) -> bool:
+    return type(value) is int and 0 < value < BEYOND_ALL_TIME
 
 
 def is_void(tenant: Tenant, claims: dict[str, Any]) -> bool:

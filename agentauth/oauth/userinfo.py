@@ -38,7 +38,7 @@ def _answer(request: HttpRequest, here: Tenant) -> Answer:
     presented, is_dpop = presented.strip(), uses_dpop(request)
     try:
         with in_tenant(here.id):
-            claims = read_own_token(here, presented) if len(presented) <= 8192 else None
+            claims = read_own_token(here, presented)
             if claims is None:
                 return _challenge(here, "invalid_token", is_dpop=is_dpop)
             require_holder(here, claims, presented, request=request, url=f"{issuer(here)}/oauth/userinfo")

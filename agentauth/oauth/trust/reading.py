@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 import jwt
 
+from agentauth.keys.compact import is_compact
+
 if TYPE_CHECKING:
     from jwt.types import Options
 
@@ -51,6 +53,8 @@ SUBJECT = Accepts(frozenset({"", "jwt", "at+jwt"}), longest=86400)
 def header_of(token: str) -> dict[str, Any]:
     """The header, unverified. Refuses one that brings a key along or wants what we do not know (RFC 7515 §4.1)."""
     try:
+        if not is_compact(token):
+            raise ValueError
         header = jwt.get_unverified_header(token)
     except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
         raise NotGood("assertion_malformed", "This is not a signed JWT.") from None
