@@ -4,6 +4,7 @@ import hashlib
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 from django.core import signing
@@ -73,8 +74,17 @@ def read_form(request: HttpRequest, tenant: Tenant) -> ConsentForm:
         ) from None
     except signing.BadSignature:
         raise InvalidRequest("This form is not one of ours.", reason="consent_forged") from None
-    if not secrets.compare_digest(str(form["browser"]), browser_mark(request)):
+    if not secrets.compare_digest(str(form.get("browser")), browser_mark(request)):
         raise InvalidRequest("This question was asked in another browser.", reason="consent_other_browser")
+    try:
+        return _as_signed(form)
+    except (KeyError, TypeError, ValueError):  # in the middle of an upgrade
+        raise InvalidRequest(
+            "This question was asked by another version. Start again where you came from.", reason="consent_old"
+        ) from None
+
+
+def _as_signed(form: dict[str, Any]) -> ConsentForm:
     acr, at = form["sign_in"]
     return ConsentForm(
         asked=AuthorizationRequest.from_data(form["asked"]),

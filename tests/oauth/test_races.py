@@ -12,6 +12,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from django.core import signing
 from django.db import connections
 
 from agentauth.keys.signing import sign
@@ -115,6 +116,19 @@ def test_a_question_has_one_answer(public: Flow) -> None:
 
         counted = statuses(together(answer))
         assert counted[303] == 1 and set(counted) == {303, 400}
+
+
+def test_a_form_of_another_version_is_refused(public: Flow) -> None:
+    """Two versions run beside each other during an upgrade; the person starts again."""
+    salt = f"agentauth.oauth.consent/{public.house.tenant.id}"
+    form = form_of(public.authorize(prompt="consent"))
+    said = signing.loads(form["request"], salt=salt)
+    for changes in ({"sign_in": None}, {"asked": {"of": "tomorrow"}}, {"member": "nobody"}):
+        form["request"] = signing.dumps(said | changes, salt=salt, compress=True)
+        answer = public.browser.post(public.path("consent"), form | {"answer": "allow"})
+        assert answer.status_code == 400 and b"another version" in answer.content
+    refused = events_of(public.house.tenant.id, "authorization.refused")
+    assert [event.reasons for event in refused] == [["consent_old"]] * 3
 
 
 def end_while_rotating(flow: Flow) -> int:
