@@ -1,0 +1,1 @@
+"""What the specifications demand, one list per specification, each demand with the test that holds us to it."""
