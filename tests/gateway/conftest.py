@@ -240,6 +240,7 @@ def environ_for(upstream: Upstream) -> dict[str, str]:
     database = settings.DATABASES["default"]
     return os.environ | {
         "AGENTAUTH_DATABASE_APP_URL": f"postgresql://{database['USER']}@/{database['NAME']}?host={database['HOST']}",
+        "AGENTAUTH_SECRET_KEY": settings.SECRET_KEY,  # ours: nonces made here count there
         "AGENTAUTH_ALLOWED_HOSTS_OUTBOUND": "127.0.0.1",
         "AGENTAUTH_UPSTREAM_TIMEOUT_SECONDS": "2",
         "AGENTAUTH_MAX_BODY_BYTES": "1000000",
