@@ -122,9 +122,9 @@ def clean_name(name: Any, uris: list[str]) -> str:
 def _redirect_uris(document: Mapping[str, Any]) -> list[Any]:
     uris = document.get("redirect_uris")
     grants = document.get("grant_types")
-    if not uris and isinstance(grants, list) and "authorization_code" not in grants:
-        if _DEVICE in grants or CIBA in grants:
-            return []  # §2: needed by flows with a redirect
+    without_redirect = isinstance(grants, list) and "authorization_code" not in grants
+    if not uris and without_redirect and (_DEVICE in grants or CIBA in grants):
+        return []  # §2: needed by flows with a redirect
     if not isinstance(uris, list) or not uris:
         raise InvalidRedirectUri("redirect_uris must be a list with at least one URI.")
     if len(uris) > _MOST_URIS:

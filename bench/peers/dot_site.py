@@ -51,7 +51,8 @@ urlpatterns = [path("o/", include("oauth2_provider.urls", namespace="oauth2_prov
 application = get_wsgi_application()
 
 _EXPIRED = """
-INSERT INTO oauth2_provider_accesstoken (token, token_checksum, expires, scope, resource, application_id, created, updated)
+INSERT INTO oauth2_provider_accesstoken
+    (token, token_checksum, expires, scope, resource, application_id, created, updated)
 SELECT md5(n::text), encode(sha256(n::text::bytea), 'hex'), now() - interval '5 days', 'rooms:read', '[]',
     (SELECT id FROM oauth2_provider_application LIMIT 1), now(), now() FROM generate_series(1, %s) n
 """

@@ -272,8 +272,8 @@ def test_a_strict_client_asks_its_person_in_their_inbox(here: Installation) -> N
     def look(url: str) -> str:
         here.matt.open("/t/acme/my/inbox/")
         links = set(re.findall(r'href="(/t/acme/my/inbox/asks/[^"]+)"', here.matt.page.text))
-        assert len(links) == 1, here.matt.words
-        assert "Room for ten" in here.matt.open(links.pop()).text
+        [mine] = [link for link in links if "Room for ten" in here.matt.open(link).text]  # others may ask as well
+        here.matt.open(mine)
         here.matt.press("Allow")
         assert here.matt.page.status_code == 200, here.matt.words
         return url
