@@ -122,8 +122,8 @@ def clean_name(name: Any, uris: list[str]) -> str:
 def _redirect_uris(document: Mapping[str, Any]) -> list[Any]:
     uris = document.get("redirect_uris")
     grants = document.get("grant_types")
-    without_redirect = isinstance(grants, list) and "authorization_code" not in grants
-    if not uris and without_redirect and (_DEVICE in grants or CIBA in grants):
+    named = grants if isinstance(grants, list) else []
+    if not uris and "authorization_code" not in named and (_DEVICE in named or CIBA in named):
         return []  # §2: needed by flows with a redirect
     if not isinstance(uris, list) or not uris:
         raise InvalidRedirectUri("redirect_uris must be a list with at least one URI.")
