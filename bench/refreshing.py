@@ -57,7 +57,7 @@ def pgbench(one: Contender, seconds: float, core: int, folder: Path, round_numbe
     if done.returncode:
         raise SystemExit(f"pgbench: {done.stderr.strip()}")
     found = {name: float(value) for name, value in re.findall(r"(tps|latency average) = ([\d.]+)", done.stdout)}
-    processed = int(re.search(r"actually processed: (\d+)", done.stdout)[1])  # type: ignore[index]
+    processed = int(re.search(r"actually processed: (\d+)", done.stdout)[1])  # type: ignore[index]  # or it stops
     _require_rotated(one, families, processed)
     return {
         "contender": "pgbench, the same statement",

@@ -32,7 +32,7 @@ class SignIn(forms.Form):
         super().__init__(*args, **kwargs)
         age = str(rule.max_age) if rule and rule.max_age is not None else ""
         if age not in dict(_AGES):  # set through the API
-            self.fields["max_age"].choices = [*_AGES, (age, f"{age} seconds")]  # type: ignore[attr-defined]
+            self.fields["max_age"].choices = [*_AGES, (age, f"{age} seconds")]  # type: ignore[attr-defined]  # a choice
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

@@ -110,7 +110,7 @@ class WorkloadForm(forms.Form):
         chosen.queryset = issuers
 
     def rules(self) -> dict[str, str]:
-        raise NotImplementedError
+        raise NotImplementedError  # each preset has its own
 
 
 class GitHubForm(WorkloadForm):

@@ -5,7 +5,7 @@ from typing import Any
 from django.db import models
 
 
-class SealedField(models.BinaryField):  # type: ignore[type-arg]
+class SealedField(models.BinaryField):  # type: ignore[type-arg]  # takes none when it runs
     """A ciphertext of `ring.seal`, bound to its row under `purpose`. In the database a plain BinaryField."""
 
     def __init__(self, *args: Any, purpose: str = "", **kwargs: Any) -> None:

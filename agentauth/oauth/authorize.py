@@ -39,6 +39,7 @@ from agentauth.oauth.pages import WITHOUT_SCRIPT, refused, seen
 from agentauth.oauth.parameters import Parameters, from_form, from_query
 from agentauth.oauth.pushed_requests import claim, is_pushed, parameters_of, spend, used_before
 from agentauth.oauth.redirect_uris import shown_host
+from agentauth.oauth.self_registration import became_another
 from agentauth.oauth.session import browser_mark, to_sign_in
 from agentauth.oauth.step_up import sign_in_for, step_up
 from agentauth.oauth.waiting import told_to_wait
@@ -149,8 +150,7 @@ def _is_covered(asked: AuthorizationRequest, client: Agent, scopes: list[Scope],
         return False
     if grant.member_id is None or not personal(asked) <= disclosed(client, grant.member_id):
         return False
-    changed = client.client_metadata.get("identity_changed_at")
-    if isinstance(changed, str) and changed > grant.given_at.isoformat():
+    if became_another(client, grant):
         return False
     # Everybody knows the client_id of a public document, and any program can wait on this computer: nothing proves
     # that it is the same one, so the person says so each time (RFC 8252 §8.6)

@@ -29,6 +29,7 @@ from agentauth.oauth.errors import AccessDenied, InvalidRequest, OAuthError
 from agentauth.oauth.one_call import allow_one_call
 from agentauth.oauth.pages import WITHOUT_SCRIPT, refused, seen
 from agentauth.oauth.redirect_uris import is_registered
+from agentauth.oauth.self_registration import became_another
 from agentauth.resources.models import Resource, Scope
 from audit.actions import Action
 from audit.record import record
@@ -156,7 +157,7 @@ def _grant(
     old = live_grant(client, resource, member)
     until = _until(request, old)
     kept: dict[Scope, str] = {row.scope: row.mode for row in old.permissions.select_related("scope")} if old else {}
-    if old is not None and until <= old.expires_at and kept == permissions and not _identity_changed(client, old):
+    if old is not None and until <= old.expires_at and kept == permissions and not became_another(client, old):
         if until < old.expires_at:  # the same and no longer: what it has already goes on (other devices of this agent)
             old.narrow(by=member, expires_at=until)
         return old
@@ -171,11 +172,6 @@ def _grant(
         constraints=old.constraints if old else None,  # limits set on it are not lifted by asking again
         ip=ip,
     )
-
-
-def _identity_changed(client: Agent, grant: Grant) -> bool:
-    changed = client.client_metadata.get("identity_changed_at")
-    return isinstance(changed, str) and changed > grant.given_at.isoformat()
 
 
 def _until(request: HttpRequest, old: Grant | None) -> datetime:

@@ -80,7 +80,7 @@ def worth_remembering(request: Request, tenant_id: UUID, answer: Answer) -> tupl
             proof = live.filter(agent__in=agents, secret_hash__in=hashes).first()
             if proof is None:
                 return None
-        agent = proof.agent if proof else agents.filter(token_endpoint_auth_method="none").first()  # noqa: S106
+        agent = proof.agent if proof else agents.filter(token_endpoint_auth_method="none").first()  # noqa: S106  # no secret: its method
         if agent is None or shown.method not in (*_SECRET_METHODS, "none"):
             return None
         if request.endpoint == "introspect":

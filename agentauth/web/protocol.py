@@ -23,7 +23,7 @@ class Patience(HttpToolsProtocol):
         self._head = 0  # bytes of a head that is not complete yet
         self._in_head = True
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
         self._wait(HEAD_SECONDS)
 

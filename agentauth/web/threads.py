@@ -197,6 +197,7 @@ async def _send_on(answer: Answer, piece: bytes, receive: Receive, send: Send) -
 
 
 def _no_write(_data: bytes) -> None:
+    """PEP 3333's `write`, for servers older than it: Django does not call it."""
     raise NotImplementedError("the answer is what the application returns")
 
 
