@@ -7,7 +7,9 @@ from django.conf import settings
 from django.db import connection
 from django.utils.timezone import now
 
-from agentauth.oauth.models import RefreshToken
+from agentauth.oauth.models import AuthorizationCode, BackchannelRequest, DeviceRequest, RefreshToken
+from audit.actions import Action
+from audit.record import Actor, record
 from tenants.models import Revocation
 from tenants.revocation import revoke
 
@@ -28,6 +30,24 @@ def revoke_family(tenant_id: UUID, family: UUID) -> int:
     for jti in rows.filter(created_at__gt=alive, access_jti__isnull=False).values_list("access_jti", flat=True):
         revoke_token(tenant_id, str(jti))
     return rows.filter(revoked_at=None).update(revoked_at=at)
+
+
+def end_reused(row: AuthorizationCode | DeviceRequest | BackchannelRequest, family: UUID | None, *, kind: str) -> None:
+    """Who comes with it a second time is somebody else, or never got what it gave: nobody keeps that. Recorded."""
+    if row.access_jti is not None:
+        revoke_token(row.tenant_id, row.access_jti)
+    if family is not None:
+        revoke_family(row.tenant_id, family)
+    record(
+        Action.TOKEN_REUSED,
+        tenant_id=row.tenant_id,
+        actor=Actor("agent", str(row.agent_id)),
+        agent_id=row.agent_id,
+        member_id=row.member_id,
+        grant_id=row.grant_id,
+        resource_id=row.resource_id,
+        details={"kind": kind},
+    )
 
 
 def revoke_token(tenant_id: UUID, jti: UUID | str) -> None:

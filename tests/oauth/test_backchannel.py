@@ -488,6 +488,19 @@ def test_a_request_id_is_redeemed_once_by_its_client(asker: Flow, acme: House) -
     ]
 
 
+def test_a_request_id_that_comes_again_ends_what_it_gave(asker: Flow) -> None:
+    auth_req_id = begun(asker)
+    answer(asker)
+    given = fetch(asker, auth_req_id).json()
+    asked = asker.proof() | {"token": given["access_token"]}
+    assert asker.post("introspect", asked).json()["active"] is True
+    assert fetch(asker, auth_req_id).json()["error"] == "invalid_grant"
+    assert asker.post("introspect", asked).json() == {"active": False}
+    assert asker.refresh(given["refresh_token"]).json()["error"] == "invalid_grant"
+    reused = events_of(asker.house.tenant.id, "token.reused")
+    assert [(one.agent_id, one.details["kind"]) for one in reused] == [(asker.agent.id, "auth_req_id")]
+
+
 def test_a_request_id_of_another_tenant_is_unknown(asker: Flow, globex: House) -> None:
     auth_req_id = begun(asker)
     answer(asker)

@@ -205,6 +205,26 @@ def test_a_device_code_is_redeemed_once_by_its_client(device: Flow, acme: House)
     ]
 
 
+def test_a_device_code_that_comes_again_ends_what_it_gave(device: Flow) -> None:
+    said = started(device)
+    allow(device, said["user_code"])
+    first = poll(device, said["device_code"]).json()
+    rotated = device.refresh(first["refresh_token"]).json()
+    other = device_flow(device.house, name="Other")
+    assert poll(other, said["device_code"]).status_code == 400  # of no use to others, to end something neither
+    assert is_active(device, first["access_token"]) and is_active(device, rotated["access_token"])
+    assert poll(device, said["device_code"]).json()["error"] == "invalid_grant"
+    assert not is_active(device, first["access_token"]) and not is_active(device, rotated["access_token"])
+    assert device.refresh(rotated["refresh_token"]).json()["error"] == "invalid_grant"
+    reused = events_of(device.house.tenant.id, "token.reused")
+    assert [(one.agent_id, one.details["kind"]) for one in reused] == [(device.agent.id, "device_code")]
+
+
+def is_active(flow: Flow, access_token: str) -> bool:
+    answer = flow.post("introspect", flow.proof() | {"token": access_token})
+    return bool(answer.json()["active"])
+
+
 def test_a_grant_that_ended_gives_the_device_nothing(device: Flow) -> None:
     said = started(device)
     allow(device, said["user_code"])

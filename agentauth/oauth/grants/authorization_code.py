@@ -8,13 +8,11 @@ from django.utils.timezone import now
 
 from agentauth.agents.models import Agent
 from agentauth.oauth.errors import InvalidGrant
-from agentauth.oauth.families import revoke_family, revoke_token
+from agentauth.oauth.families import end_reused
 from agentauth.oauth.grants.authority import Authority, Family
 from agentauth.oauth.models import AuthorizationCode
 from agentauth.oauth.parameters import Parameters
 from agentauth.oauth.pkce import check_form, matches
-from audit.actions import Action
-from audit.record import Actor, record
 from tenants.models import secret_hash
 from tenants.rls import new_id
 
@@ -25,7 +23,9 @@ def prove(asked: Parameters, client: Agent) -> Authority:
     if row.agent_id != client.id:  # whoever presents it is not the one it was given to: nothing is said, nothing burnt
         raise InvalidGrant("The code is not good.", reason="code_of_another_client")
     if row.spent_at is not None:
-        raise InvalidGrant("The code is not good.", reason="code_reused", aftermath=lambda: _undo(row), grant=row.grant)
+        reused = InvalidGrant("The code is not good.", reason="code_reused", grant=row.grant)
+        reused.aftermath = lambda: end_reused(row, row.family, kind="authorization_code")
+        raise reused
     if row.expires_at <= now():
         raise InvalidGrant("The code is not good.", reason="code_expired", grant=row.grant)
     try:
@@ -77,21 +77,3 @@ def find(code: str, client: Agent) -> AuthorizationCode:
 
 def _burn(row: AuthorizationCode) -> None:
     AuthorizationCode.objects.filter(tenant_id=row.tenant_id, pk=row.pk, spent_at=None).update(spent_at=now())
-
-
-def _undo(row: AuthorizationCode) -> None:
-    """Somebody else has the code too: neither keeps what it gave."""
-    if row.access_jti is not None:
-        revoke_token(row.tenant_id, row.access_jti)
-    if row.family is not None:
-        revoke_family(row.tenant_id, row.family)
-    record(
-        Action.TOKEN_REUSED,
-        tenant_id=row.tenant_id,
-        actor=Actor("agent", str(row.agent_id)),
-        agent_id=row.agent_id,
-        member_id=row.member_id,
-        grant_id=row.grant_id,
-        resource_id=row.resource_id,
-        details={"kind": "authorization_code"},
-    )

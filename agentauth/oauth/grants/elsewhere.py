@@ -9,8 +9,8 @@ from django.utils.timezone import now
 from agentauth.agents.models import Agent
 from agentauth.oauth.elsewhere import Waiting
 from agentauth.oauth.errors import AccessDenied, AuthorizationPending, ExpiredToken, InvalidGrant, OAuthError, SlowDown
+from agentauth.oauth.families import end_reused
 from agentauth.oauth.grants.authority import Authority, Family
-from tenants.rls import new_id
 
 _EARLY = timedelta(milliseconds=500)  # on time, for clocks and networks
 _SLOWER = 5  # seconds, for this and all polls that follow
@@ -18,11 +18,17 @@ _SLOWEST = 300
 
 
 def prove_answered(row: Waiting, client: Agent, *, called: str) -> Authority:
-    """What the person answered, for the client that asked, once. `row` is locked; `called` is its parameter's name."""
+    """What the person answered, for the client that asked, once. `row` is locked; `called` is its parameter's name.
+
+    Any answer but a wait ends the asking (RFC 8628 §3.5). Who comes again did not hear it, or is not the one who did:
+    what it gave ends, as with a code.
+    """
     if row.agent_id != client.id:
         raise InvalidGrant(f"The {called} is not good.", reason=f"{called}_of_another_client")
     if row.spent_at is not None:
-        raise InvalidGrant(f"The {called} is not good.", reason=f"{called}_reused", grant=row.grant)
+        reused = InvalidGrant(f"The {called} is not good.", reason=f"{called}_reused", grant=row.grant)
+        reused.aftermath = lambda: end_reused(row, row.id, kind=called)
+        raise reused
     if row.expires_at <= now():
         raise ExpiredToken("It ran out of time. Ask anew.", member_id=row.member_id)
     if row.refused_at is not None:
@@ -42,7 +48,7 @@ def prove_answered(row: Waiting, client: Agent, *, called: str) -> Authority:
         spend=spend,
         auth_time=row.auth_time,
         family=Family(
-            new_id(),
+            row.id,  # so that whoever comes again finds it
             row.scope,
             now() + timedelta(days=settings.KNOBS.refresh_token_days),
             tuple(row.authorization_details),
