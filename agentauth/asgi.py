@@ -1,7 +1,4 @@
-"""Data plane: the gateway. Run it with uvicorn, one process a core, behind a proxy of yours or at the edge.
-
-Addresses in X-Forwarded-For count only if uvicorn was told which proxies to believe (`--forwarded-allow-ips`).
-"""
+"""Data plane: the gateway. `agentauth.embedded.gateway` serves it, behind a proxy of yours or at the edge."""
 
 import os
 

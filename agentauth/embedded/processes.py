@@ -19,12 +19,7 @@ def doors(ports: Ports) -> list[Program]:
     web = _python("web", "-m", "agentauth.embedded.web", "--host", ports.host, "--port", str(ports.web))
     descriptor = ports.gateway_socket.fileno()
     gateways = [
-        _python(
-            f"gateway-{number}",
-            *("-m", "uvicorn", "agentauth.asgi:application", "--fd", str(descriptor)),
-            *("--loop", "uvloop", "--http", "httptools", "--lifespan", "on", "--log-level", "warning"),
-            *("--no-access-log", "--no-server-header", "--no-proxy-headers", "--timeout-graceful-shutdown", "4"),
-        )
+        _python(f"gateway-{number}", "-m", "agentauth.embedded.gateway", "--fd", str(descriptor))
         for number in range(1, gateway_workers() + 1)
     ]
     for gateway in gateways:

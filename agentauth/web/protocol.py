@@ -4,6 +4,7 @@ uvicorn itself waits without end for a request's head, of any size (measured wit
 """
 
 import asyncio
+import re
 from typing import Any
 
 import httptools
@@ -12,6 +13,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 LARGEST_HEAD = 64 * 1024
 HEAD_SECONDS = 20.0  # from the first moment of a connection, or the first byte of its next request
 REQUEST_SECONDS = 300.0  # until its last byte
+_HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]+)(:[0-9]*)?")
 
 
 class Patience(HttpToolsProtocol):
@@ -54,6 +56,7 @@ class Patience(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._in_head = False
         self._stop_waiting()
+        self._require_host()
         if not self.parser.should_upgrade():
             super().on_headers_complete()
 
@@ -75,6 +78,14 @@ class Patience(HttpToolsProtocol):
                 head += [name, b": ", value, b"\r\n"]
         self.parser = httptools.HttpRequestParser(self)
         self.data_received(b"".join([*head, b"\r\n", rest]))
+
+    def _require_host(self) -> None:
+        """RFC 9112 §3.2: one, and a good one. HTTP/1.0 may go without. The parser tells our error as one of its own."""
+        hosts = [value for name, value in self.headers if name == b"host"]
+        if not hosts and self.parser.get_http_version() == "1.0":
+            return
+        if len(hosts) != 1 or not _HOST.fullmatch(hosts[0]):
+            raise ValueError("no good Host")
 
     def _wait(self, seconds: float) -> None:
         self._stop_waiting()

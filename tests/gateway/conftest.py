@@ -71,8 +71,7 @@ class Door:
 
     def _start(self) -> subprocess.Popen[bytes]:
         parent = os.getpid()
-        command = [sys.executable, "-m", "uvicorn", "agentauth.asgi:application", "--port", str(self.port)]
-        command += ["--loop", "uvloop", "--http", "httptools", "--log-level", "warning", "--no-proxy-headers"]
+        command = [sys.executable, "-m", "agentauth.embedded.gateway", "--port", str(self.port)]
         with open(self.log, "ab") as log:
             return subprocess.Popen(
                 command,

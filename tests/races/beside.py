@@ -10,15 +10,13 @@ from typing import Any
 
 import uvicorn
 
+from agentauth.web.protocol import Patience
+
 
 def main(what: str, port: int) -> None:
     application: Any
-    options: dict[str, Any] = {"http": "httptools"}
     if what == "web":
         from agentauth.web.application import application
-        from agentauth.web.protocol import Patience
-
-        options = {"http": Patience}
     else:
         from agentauth.asgi import application
     from tests.races.mutants import MUTANTS
@@ -37,7 +35,7 @@ def main(what: str, port: int) -> None:
 
     uvicorn.run(
         told, host="127.0.0.1", port=port, loop="uvloop", ws="none", lifespan="on", log_level="warning",
-        access_log=False, proxy_headers=False, **options,
+        access_log=False, proxy_headers=False, http=Patience,
     )  # fmt: skip
 
 

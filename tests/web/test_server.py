@@ -233,6 +233,38 @@ def test_who_does_not_say_what_they_want_is_not_waited_for(port: int) -> None:
         assert say(port, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\na") == b""
 
 
+@pytest.mark.parametrize(
+    "hosts",
+    [
+        b"",
+        b"Host:\r\n",
+        b"Host: a\r\nhost: a\r\n",
+        b"Host: a b\r\n",
+        b"Host: a/b\r\n",
+        b"Host: u@a\r\n",
+        b"Host: a:b\r\n",
+        b"Host: [a\r\n",
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("more", [b"", b"Upgrade: h2c\r\nConnection: Upgrade\r\n"], ids=["plain", "h2c"])
+def test_without_one_good_host_nothing_is_answered(port: int, hosts: bytes, more: bytes) -> None:
+    """RFC 9112 §3.2."""
+    said = say(port, b"GET / HTTP/1.1\r\n" + hosts + more + b"\r\n")
+    assert said == b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
+
+@pytest.mark.parametrize("host", [b"a", b"a_b.example:8000", b"127.0.0.1", b"[::1]:8000", b"a:"])
+def test_a_good_host_is_answered(port: int, host: bytes) -> None:
+    said = say(port, b"GET / HTTP/1.1\r\nHost: " + host + b"\r\nConnection: close\r\n\r\n")
+    assert said.startswith(b"HTTP/1.1 200 ")
+
+
+def test_the_old_http_may_go_without_a_host_but_not_with_two(port: int) -> None:
+    assert say(port, b"GET / HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 200 ")
+    assert say(port, b"GET / HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n").startswith(b"HTTP/1.1 400 ")
+
+
 def test_a_head_without_end_is_refused(port: int) -> None:
     """RFC 6585 §5."""
     with connect(port) as one:
