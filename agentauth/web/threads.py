@@ -5,6 +5,7 @@ begins, and a file is sent without it. So who sends or reads slowly holds nobody
 """
 
 import asyncio
+import re
 import sys
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,8 +17,9 @@ from urllib.parse import unquote_to_bytes
 THREADS = 8
 MOST_WAITING = 1000
 LONGEST_WAIT = 20.0  # seconds for a thread to be free
-LARGEST_BODY = 64 * 1024 * 1024
-_IN_MEMORY = 256 * 1024
+LARGEST_BODY = 512 * 1024  # more than any form of ours; it stays in memory
+LARGEST_DOCUMENT = 10 * 1024 * 1024  # a form with an OpenAPI document in it
+_DOCUMENTS = re.compile(rb"/t/[^/]+/resources/|/api/v1/tenants/[^/]+/resources")  # where those are taken
 _PIECE = 256 * 1024
 _FRAMING = (b"content-length", b"transfer-encoding")  # how it travelled: it is whole now
 _SLOWEST_PIECE = 60.0  # seconds for a client to take one piece of what a thread makes
@@ -88,11 +90,12 @@ class Threads:
         self._waiting = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with SpooledTemporaryFile(max_size=_IN_MEMORY) as body:
-            length = await _whole(receive, body)
+        most = LARGEST_DOCUMENT if _DOCUMENTS.match(scope["raw_path"]) else LARGEST_BODY
+        with SpooledTemporaryFile(max_size=LARGEST_BODY) as body:
+            length = await _whole(scope, receive, body, most)
             if length is None:
                 return
-            if length > LARGEST_BODY:
+            if length > most:
                 await _say(send, 413, b"The request is too large.")
                 return
             body.seek(0)
@@ -201,10 +204,16 @@ def _no_write(_data: bytes) -> None:
     raise NotImplementedError("the answer is what the application returns")
 
 
-async def _whole(receive: Receive, body: IO[bytes]) -> int | None:
-    """Receive the body of a request; its length, None when the client went away before it was whole."""
+async def _whole(scope: Scope, receive: Receive, body: IO[bytes], most: int) -> int | None:
+    """Receive the body of a request; its length, None when the client went away before it was whole.
+
+    What is longer than `most` is not read on; what says so beforehand is not read at all.
+    """
+    said = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+    if int(said) > most:
+        return int(said)
     length, more = 0, True
-    while more and length <= LARGEST_BODY:
+    while more and length <= most:
         message = await receive()
         if message["type"] != "http.request":
             return None

@@ -13,6 +13,7 @@ from unittest import mock
 
 import pytest
 import uvicorn
+from django.urls import resolve
 
 from agentauth.web import protocol, threads
 from agentauth.web.protocol import Patience
@@ -139,12 +140,29 @@ def test_who_offers_another_protocol_is_answered_in_this_one(port: int, name: by
     assert b"\nPATH_INFO=/x\n" in said and b"\nlength=3\nsum=294" in said and b"\nPATH_INFO=/last\n" in said
 
 
-def test_a_large_body_arrives_whole_and_a_larger_one_is_refused(port: int) -> None:
-    body = bytes(range(256)) * 8192
-    head = b"POST / HTTP/1.1\r\nContent-Length: %d\r\n" % len(body) + CLOSE + b"\r\n"
-    assert b"\nlength=%d\nsum=%d" % (len(body), sum(body)) in say(port, head + body)
-    with mock.patch.object(threads, "LARGEST_BODY", len(body) - 1):
-        assert say(port, head + body).startswith(b"HTTP/1.1 413 ")
+TAKES_DOCUMENTS = (b"/t/acme/resources/new/api/", b"/api/v1/tenants/acme/resources")
+
+
+@pytest.mark.parametrize(
+    ("path", "most"),
+    [
+        *((path, threads.LARGEST_DOCUMENT) for path in TAKES_DOCUMENTS),
+        *((path, threads.LARGEST_BODY) for path in (b"/", b"/t/acme/oauth/token", b"/api/v1/tenants/acme/agents")),
+    ],
+)
+def test_a_large_body_arrives_whole_and_a_larger_one_is_not_even_awaited(port: int, path: bytes, most: int) -> None:
+    body = (bytes(range(256)) * (most // 256 + 1))[:most]
+    head = b"POST " + path + b" HTTP/1.1\r\n" + CLOSE
+    assert b"\nlength=%d\nsum=%d" % (most, sum(body)) in say(port, head + b"Content-Length: %d\r\n\r\n" % most + body)
+    assert say(port, head + b"Content-Length: %d\r\n\r\n" % (most + 1)).startswith(b"HTTP/1.1 413 ")
+    with connect(port) as one:  # who does not say it is heard until it is too much
+        one.sendall(head + b"Transfer-Encoding: chunked\r\n\r\n" + b"%x\r\n" % (most + 2) + body + b"x")
+        assert one.recv(1000).startswith(b"HTTP/1.1 413 ")
+
+
+def test_those_who_take_documents_are_the_real_ones() -> None:
+    for path in TAKES_DOCUMENTS:
+        assert resolve(path.decode())
 
 
 def test_who_sends_slowly_holds_no_thread() -> None:
