@@ -227,6 +227,19 @@ def test_the_provider_allows_no_more_than_the_tenant_lets_it(flow: Flow, idp: Pr
     refused(flow, bring(flow, idp, scope="finance:enter"), "nothing_to_allow")
 
 
+def test_a_client_that_repeats_what_the_provider_allowed_gets_what_the_tenant_lets_it(
+    flow: Flow, idp: Provider, trust: TrustedIssuer
+) -> None:
+    """RFC 7521 §4.1: limited to what was granted. MCP clients ask for all that the resource's challenge names."""
+    every = "rooms:read rooms:book finance:enter"
+    assertion = idp.sign(claims_for(flow, scope=every), TYPE)
+    assert set(read(redeem(flow, assertion, scope=every))["scope"].split()) == {"rooms:read", "rooms:book"}
+    assert set(events_of(flow.house.tenant.id, "token.issued")[-1].details["scope"].split()) == {
+        "rooms:read", "rooms:book",
+    }  # fmt: skip
+    refused(flow, redeem(flow, idp.sign(claims_for(flow), TYPE), scope="finance:enter"), "scope_grows", "invalid_scope")
+
+
 def test_without_a_scope_it_is_for_reading(flow: Flow, idp: Provider, trust: TrustedIssuer) -> None:
     assert read(bring(flow, idp, scope=None))["scope"] == "rooms:read"
 

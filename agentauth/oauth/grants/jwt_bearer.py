@@ -86,6 +86,7 @@ def _for_a_person(asked: Parameters, client: Agent, assertion: str) -> Authority
         auth_time=datetime.fromtimestamp(claims["auth_time"], UTC) if _is_past(claims.get("auth_time")) else None,
         delegation=_actors(issuer, claims, str(member.id)),
         vouched_by={"issuer": issuer.issuer, "jti": jti},
+        gives_part=True,  # a client repeats what the provider allowed it, of which the tenant may let it allow less
     )
 
 
