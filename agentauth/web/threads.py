@@ -19,7 +19,8 @@ MOST_WAITING = 1000
 LONGEST_WAIT = 20.0  # seconds for a thread to be free
 LARGEST_BODY = 512 * 1024  # more than any form of ours; it stays in memory
 LARGEST_DOCUMENT = 10 * 1024 * 1024  # a form with an OpenAPI document in it
-_DOCUMENTS = re.compile(rb"/t/[^/]+/resources/|/api/v1/tenants/[^/]+/resources")  # where those are taken
+# Where those are taken
+_DOCUMENTS = re.compile(rb"/t/[^/]+/resources/|/operator/catalogue/|/api/v1/tenants/[^/]+/resources")
 _PIECE = 256 * 1024
 _FRAMING = (b"content-length", b"transfer-encoding")  # how it travelled: it is whole now
 _SLOWEST_PIECE = 60.0  # seconds for a client to take one piece of what a thread makes

@@ -140,7 +140,7 @@ def test_who_offers_another_protocol_is_answered_in_this_one(port: int, name: by
     assert b"\nPATH_INFO=/x\n" in said and b"\nlength=3\nsum=294" in said and b"\nPATH_INFO=/last\n" in said
 
 
-TAKES_DOCUMENTS = (b"/t/acme/resources/new/api/", b"/api/v1/tenants/acme/resources")
+TAKES_DOCUMENTS = (b"/t/acme/resources/new/api/", b"/operator/catalogue/new/", b"/api/v1/tenants/acme/resources")
 
 
 @pytest.mark.parametrize(
