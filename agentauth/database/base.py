@@ -6,15 +6,15 @@ import psycopg
 from django.db.backends.postgresql import base
 from django.db.backends.postgresql.psycopg_any import IsolationLevel
 
-from agentauth.database.patience import PatientConnection, left
+from agentauth.database.patience import PatientConnection, waiting
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
     def get_new_connection(self, conn_params: dict[str, Any]) -> PatientConnection:
-        patience = left()
-        if patience is not None:
-            if not patience:
-                raise psycopg.OperationalError("the database does not answer in time")
-            conn_params = {**conn_params, "connect_timeout": min(conn_params["connect_timeout"], max(2, patience))}
         self.isolation_level = IsolationLevel.READ_COMMITTED
-        return PatientConnection.connect(**conn_params)
+        with waiting() as patience:
+            if patience is not None:
+                if not patience:
+                    raise psycopg.OperationalError("the database does not answer in time")
+                conn_params = {**conn_params, "connect_timeout": min(conn_params["connect_timeout"], max(2, patience))}
+            return PatientConnection.connect(**conn_params)

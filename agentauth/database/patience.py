@@ -1,11 +1,13 @@
 """How long a request may wait for the database in all. A frozen server, a lock, a lost network: 503 within seconds.
 
 A limit in the server cannot do this: one that is frozen keeps no time. Tasks and commands wait as long as it takes.
+Time spent on anything else does not count: what a request learned from a slow host must still go on record.
 """
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import psycopg
 from django.http import HttpRequest, HttpResponseBase
@@ -19,8 +21,19 @@ _here = threading.local()
 
 def left() -> float | None:
     """Seconds that this thread's request may still wait; None outside of requests."""
-    until: float | None = getattr(_here, "until", None)
-    return None if until is None else max(0.0, until - time.monotonic())
+    seconds: float | None = getattr(_here, "left", None)
+    return seconds
+
+
+@contextmanager
+def waiting() -> Iterator[float | None]:
+    """What is done in it waits for the database: as long as `left` says, and that much less is left after it."""
+    seconds, begun = left(), time.monotonic()
+    try:
+        yield seconds
+    finally:
+        if seconds is not None:
+            _here.left = max(0.0, seconds - (time.monotonic() - begun))
 
 
 class Patience:
@@ -30,22 +43,22 @@ class Patience:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        _here.until = time.monotonic() + LIMIT
+        _here.left = LIMIT
         try:
             return self.get_response(request)
         finally:
-            _here.until = None
+            _here.left = None
 
 
 class PatientConnection(psycopg.Connection[tuple[object, ...]]):
     """One whose waiting ends with the request's patience. It is closed then: what it may yet say belongs to nobody."""
 
     def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
-        patience = left() if timeout is None else None
-        if patience is None:
+        if timeout is not None:
             return super().wait(gen, interval, timeout)
         try:
-            return super().wait(gen, interval, patience)
+            with waiting() as patience:
+                return super().wait(gen, interval, patience)
         except psycopg.errors._WaitTimeout:
             self._leave()
             raise psycopg.OperationalError("the database does not answer in time") from None
