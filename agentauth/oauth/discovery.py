@@ -19,7 +19,6 @@ from tenants.models import Tenant
 from tenants.rls import in_tenant
 
 _CLIENT_AUTHENTICATION = ["none", "client_secret_basic", "client_secret_post", "private_key_jwt"]
-_CONFIDENTIAL = _CLIENT_AUTHENTICATION[1:]
 
 
 @open_document
@@ -46,9 +45,9 @@ def metadata(tenant: Tenant) -> Mapping[str, Any]:
         "code_challenge_methods_supported": ["S256"],
         "token_endpoint_auth_methods_supported": proofs,
         "token_endpoint_auth_signing_alg_values_supported": list(ALGORITHMS),
-        "revocation_endpoint_auth_methods_supported": _CLIENT_AUTHENTICATION,
+        "revocation_endpoint_auth_methods_supported": proofs,
         "revocation_endpoint_auth_signing_alg_values_supported": list(ALGORITHMS),
-        "introspection_endpoint_auth_methods_supported": _CONFIDENTIAL,
+        "introspection_endpoint_auth_methods_supported": proofs[1:],  # not public clients (RFC 7662 §2.1)
         "introspection_endpoint_auth_signing_alg_values_supported": list(ALGORITHMS),
         "introspection_signing_alg_values_supported": list(SIGNED_INTROSPECTION),
         "dpop_signing_alg_values_supported": list(PROOF_ALGORITHMS),

@@ -28,7 +28,7 @@ from agentauth.oauth.errors import (
     UnauthorizedClient,
     UnsupportedGrantType,
 )
-from agentauth.oauth.grants import GRANT_TYPES, token_exchange
+from agentauth.oauth.grants import GRANT_TYPES, jwt_bearer, token_exchange
 from agentauth.oauth.grants.authority import Authority
 from agentauth.oauth.models import RefreshToken
 from agentauth.oauth.own_token import AGENT_PROFILE, agents_of, strangers_of
@@ -113,6 +113,8 @@ def issue(authority: Authority, client: Agent, call: Call) -> dict[str, Any]:
         }
         if call.grant_type == token_exchange.GRANT_TYPE:
             answer["issued_token_type"] = token_exchange.ACCESS_TOKEN_TYPE  # RFC 8693 §2.2.1
+        if call.grant_type == jwt_bearer.GRANT_TYPE:
+            answer["resource"] = claims["aud"]  # ID-JAG §4.4.1: what was granted of what the assertion names
         if authority.authorization_details:
             answer["authorization_details"] = claims["authorization_details"]  # RFC 9396 §7
         if authority.openid:

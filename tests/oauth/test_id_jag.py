@@ -25,6 +25,7 @@ from tenants.rls import in_tenant
 from tests import cast
 from tests.cast import House, events_of
 from tests.oauth.browser import Flow
+from tests.oauth.proofs import Holder
 from tests.oauth.provider import DOMAIN, IDP, Provider, spoiled, times, us
 
 CORPUS = json.loads((Path(__file__).parents[1] / "corpora" / "foreign_tokens.json").read_text())
@@ -99,8 +100,9 @@ def test_what_the_provider_allows_becomes_a_token_for_its_person_with_the_agent_
     answer = redeem(flow, assertion)
     claims, matt = read(answer), flow.house.members["matt"]
     assert answer["Cache-Control"] == "no-store"
-    # No refresh token, no id token: the client comes with a fresh assertion (§4.4.2)
-    assert set(answer.json()) == {"access_token", "token_type", "expires_in", "scope"}
+    # No refresh token, no id token: the client comes with a fresh assertion (§4.4.3)
+    assert set(answer.json()) == {"access_token", "token_type", "expires_in", "scope", "resource"}
+    assert answer.json()["resource"] == flow.resource  # §4.4.1
     assert (claims["sub"], claims["act"]) == (str(matt.id), {"sub": str(flow.agent.id)})
     assert claims["aud"] == flow.resource and claims["client_id"] == flow.agent.client_id
     assert set(claims["scope"].split()) == {"rooms:read", "meeting:enter"}
@@ -146,7 +148,10 @@ OFF: dict[str, tuple[dict[str, Any], str]] = {
     "nothing that may be allowed": ({"scope": "unheard:of"}, "nothing_to_allow"),
     "an empty scope": ({"scope": ""}, "nothing_to_allow"),
     "details that we would lose": ({"authorization_details": [{"type": "x"}]}, "assertion_limits"),
-    "a key that we would lose": ({"cnf": {"jkt": "x"}}, "assertion_limits"),
+    "a certificate that we would lose": ({"cnf": {"x5t#S256": "x"}}, "assertion_limits"),
+    "two bindings": ({"cnf": {"jkt": "x", "kid": "y"}}, "assertion_limits"),
+    "a binding to nothing": ({"cnf": {"jkt": ""}}, "assertion_limits"),
+    "a binding that is text": ({"cnf": "x"}, "assertion_limits"),
     "another organisation": ({"aud_tenant": "globex"}, "assertion_tenant"),
     "another member meant": ({"aud_sub": "somebody"}, "member_differs"),
     "nobody's address": ({"email": "nobody@acme.example"}, "member_unknown"),
@@ -187,8 +192,39 @@ def test_a_refusal_does_not_use_it_up(flow: Flow, idp: Provider, trust: TrustedI
     assert read(redeem(flow, assertion, scope="rooms:read"))["scope"] == "rooms:read"
 
 
+def with_proof(flow: Flow, holder: Holder) -> dict[str, str]:
+    return {"DPoP": holder.proof("POST", f"{flow.issuer}/oauth/token")}
+
+
+def test_one_that_is_bound_to_a_key_is_redeemed_with_that_key_alone(
+    flow: Flow, idp: Provider, trust: TrustedIssuer
+) -> None:
+    """§9.9.1.2: without a proof, or with another key's, it opens nothing and stays good for who holds the key."""
+    holder, thief = Holder(), Holder()
+    assertion = idp.sign(claims_for(flow, cnf={"jkt": holder.jkt}), TYPE)
+    form = {"grant_type": JWT_BEARER, "assertion": assertion} | flow.proof()
+    refused(flow, flow.post("token", form), "bound_to_another_key")
+    refused(flow, flow.post("token", form, **with_proof(flow, thief)), "bound_to_another_key")
+    assert grant_of(flow) is None
+    answer = flow.post("token", form, **with_proof(flow, holder))
+    assert read(answer)["cnf"] == {"jkt": holder.jkt} and answer.json()["token_type"] == "DPoP"
+    assert events_of(flow.house.tenant.id, "token.issued")[-1].details["jkt"] == holder.jkt
+
+
+def test_a_proof_beside_one_that_is_bound_to_nothing_is_checked_and_binds_the_token(
+    flow: Flow, idp: Provider, trust: TrustedIssuer
+) -> None:
+    """§9.9.1.2.3."""
+    holder = Holder()
+    form = {"grant_type": JWT_BEARER, "assertion": idp.sign(claims_for(flow), TYPE)} | flow.proof()
+    elsewhere = {"DPoP": holder.proof("POST", "https://other.example/token")}
+    refused(flow, flow.post("token", form, **elsewhere), "proof_address", "invalid_dpop_proof")
+    answer = flow.post("token", form, **with_proof(flow, holder))
+    assert read(answer)["cnf"] == {"jkt": holder.jkt} and answer.json()["token_type"] == "DPoP"
+
+
 def test_only_clients_that_prove_who_they_are(public: Flow, idp: Provider, trust: TrustedIssuer) -> None:
-    """§8.1: for confidential clients; whoever finds an assertion must not be able to use it."""
+    """§9.1: for confidential clients; whoever finds an assertion must not be able to use it."""
     public.agent.grant_types = [JWT_BEARER]
     with in_tenant(public.house.tenant.id):
         public.agent.save()
@@ -418,5 +454,6 @@ def test_it_is_advertised_only_while_somebody_is_trusted(flow: Flow, idp: Provid
         suspend_issuer(trust, by=flow.house.owner)
     assert JWT_BEARER not in said()["grant_types_supported"]
     Provider(DOMAIN, use="jwt-svid").trusted_by(flow.house, "spiffe")
-    assert "spiffe_jwt" in said()["token_endpoint_auth_methods_supported"]
+    for endpoint in ("token", "revocation", "introspection"):  # draft-ietf-oauth-spiffe-client-auth §4
+        assert "spiffe_jwt" in said()[f"{endpoint}_endpoint_auth_methods_supported"], endpoint
     assert "authorization_grant_profiles_supported" not in said()

@@ -26,7 +26,7 @@ from agentauth.oauth.trust.act import DEEPEST, actors_before, depth
 from agentauth.oauth.trust.allowing import vouched_grant
 from agentauth.oauth.trust.issuers import find_issuer, read_from
 from agentauth.oauth.trust.person import member_of
-from agentauth.oauth.trust.reading import ID_JAG, LEEWAY, WORKLOAD, NotGood, text, type_of
+from agentauth.oauth.trust.reading import ID_JAG, LEEWAY, WORKLOAD, NotGood, is_text, text, type_of
 from agentauth.resources.models import Resource
 
 GRANT_TYPE = JWT_BEARER
@@ -58,7 +58,7 @@ def _for_itself(asked: Parameters, client: Agent, assertion: str) -> Authority:
 
 def _for_a_person(asked: Parameters, client: Agent, assertion: str) -> Authority:
     """An ID-JAG: what the identity provider allowed this client for its subject, under a grant that all can see."""
-    if client.token_endpoint_auth_method == "none":  # §8.1: whoever finds one must not be able to use it
+    if client.token_endpoint_auth_method == "none":  # §9.1: whoever finds one must not be able to use it
         raise UnauthorizedClient("This grant is for clients that prove who they are.", reason="public_client")
     issuer = find_issuer(client.tenant, KIND, assertion)
     claims = read_from(issuer, assertion, ID_JAG, for_us_only=True)
@@ -67,8 +67,9 @@ def _for_a_person(asked: Parameters, client: Agent, assertion: str) -> Authority
         raise NotGood("assertion_client", "client_id is not the client that authenticated.")
     if claims.get("aud_tenant", client.tenant.slug) != client.tenant.slug:
         raise NotGood("assertion_tenant", "aud_tenant names another organisation.")
-    if "authorization_details" in claims or "cnf" in claims:  # what we do not read would be lost, and that widens
+    if "authorization_details" in claims:  # what we do not read would be lost, and that widens
         raise NotGood("assertion_limits", "It holds limits that are not read here.")
+    bound_to = _key(claims)
     resource = _resource(asked, client, claims)
     names = _scope(claims)
     member = member_of(issuer, claims)
@@ -85,6 +86,7 @@ def _for_a_person(asked: Parameters, client: Agent, assertion: str) -> Authority
         spend=_once(issuer, jti, claims["exp"]),
         auth_time=datetime.fromtimestamp(claims["auth_time"], UTC) if _is_past(claims.get("auth_time")) else None,
         delegation=_actors(issuer, claims, str(member.id)),
+        bound_to=bound_to,
         vouched_by={"issuer": issuer.issuer, "jti": jti},
         gives_part=True,  # a client repeats what the provider allowed it, of which the tenant may let it allow less
     )
@@ -99,6 +101,14 @@ def _once(issuer: TrustedIssuer, jti: str, expires: float) -> Callable[[UUID], N
             raise InvalidGrant("This assertion was used before.", reason="assertion_replayed")
 
     return spend
+
+
+def _key(claims: dict[str, Any]) -> str:
+    """The only key that may redeem it (§9.9.1); empty if any may. Another way of binding it would be lost."""
+    bound = claims.get("cnf", {})
+    if "cnf" in claims and not (isinstance(bound, dict) and set(bound) == {"jkt"} and is_text(bound["jkt"])):
+        raise NotGood("assertion_limits", "It is bound in a way that is not read here.")
+    return str(bound.get("jkt", ""))
 
 
 def _resource(asked: Parameters, client: Agent, claims: dict[str, Any]) -> Resource:
