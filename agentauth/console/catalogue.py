@@ -11,7 +11,8 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from agentauth.console.resources import UNREACHABLE, Connection, Read, add_errors, to_resource
+from agentauth.console.handing import HandedOut
+from agentauth.console.resources import UNREACHABLE, Connection, add_errors, to_resource
 from agentauth.resources import importing
 from agentauth.resources.drafts import Draft
 from agentauth.resources.models import RESOURCE_SLUG, CatalogueEntry, Resource
@@ -81,9 +82,9 @@ def withdraw(request: TenantRequest, entry_id: UUID) -> HttpResponse:
 def adopt(request: HttpRequest, tenant: str, entry_id: UUID) -> HttpResponseBase:
     """Make an offer a resource of this tenant's own. An MCP server is asked for its tools outside the transaction."""
     answer: HttpResponseBase = _ask(request, tenant=tenant, entry_id=entry_id)
-    if not isinstance(answer, Read):
+    if not isinstance(answer, HandedOut):
         return answer
-    form, draft, entry = answer.form, None, CatalogueEntry.objects.get(id=entry_id)
+    form, draft, entry = answer.what, None, CatalogueEntry.objects.get(id=entry_id)
     try:
         said = form.cleaned_data
         draft = importing.read_adoptable(entry, auth=said["auth"], header=said["header"], secret=said["secret"])
@@ -102,7 +103,7 @@ def _ask(request: TenantRequest, entry_id: UUID) -> HttpResponse:
         raise Http404
     form = Adopt(request.POST or None, initial={"slug": entry.slug})
     if request.method == "POST" and form.is_valid():
-        return Read(form)
+        return HandedOut(form)
     return _form(request, entry, form)
 
 

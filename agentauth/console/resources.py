@@ -15,6 +15,7 @@ from django.utils.timezone import now
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from agentauth.agents.models import WrongState
+from agentauth.console.handing import HandedOut
 from agentauth.console.scopes_form import operation_rows, read_edits, scope_rows, unmapped
 from agentauth.grants.leaving import retire_resource
 from agentauth.grants.models import Grant
@@ -130,14 +131,6 @@ class Credential(forms.Form):
     secret = Connection.base_fields["secret"]
 
 
-class Read(HttpResponse):
-    """Not an answer: what the form said, handed out through the door because reading a server takes seconds."""
-
-    def __init__(self, form: Connection) -> None:
-        super().__init__()
-        self.form = form
-
-
 @require_GET
 @tenant_page(roles=ADMINS)
 def resources(request: TenantRequest) -> HttpResponse:
@@ -170,9 +163,9 @@ def new_mcp(request: HttpRequest, tenant: str) -> HttpResponseBase:
 
 def _new(request: HttpRequest, tenant: str, kind_of_form: type[Connection], kind: str) -> HttpResponseBase:
     answer: HttpResponseBase = _ask(request, tenant=tenant, kind_of_form=kind_of_form, kind=kind)
-    if not isinstance(answer, Read):
+    if not isinstance(answer, HandedOut):
         return answer
-    form, draft = answer.form, None
+    form, draft = answer.what, None
     try:
         draft = _read(form.cleaned_data, kind)
     except UNREACHABLE as wrong:
@@ -187,7 +180,7 @@ def _new(request: HttpRequest, tenant: str, kind_of_form: type[Connection], kind
 def _ask(request: TenantRequest, *, kind_of_form: type[Connection], kind: str) -> HttpResponse:
     form = kind_of_form(request.POST or None, request.FILES or None)
     if request.method == "POST" and form.is_valid():
-        return Read(form)
+        return HandedOut(form)
     return _form(request, form, kind)
 
 
@@ -375,23 +368,15 @@ def retire(request: TenantRequest, slug: str) -> HttpResponse:
 def reread(request: HttpRequest, tenant: str, slug: str) -> HttpResponseBase:
     """Ask the MCP server for its tools again: outside the transaction, because that takes seconds."""
     answer: HttpResponseBase = _before_reread(request, tenant=tenant, slug=slug)
-    if not isinstance(answer, _Ready):
+    if not isinstance(answer, HandedOut):
         return answer
     problem, draft = "", None
     try:
-        draft = publishing.ask_again(answer.resource)
+        draft = publishing.ask_again(answer.what)
     except (*UNREACHABLE, RingError) as wrong:
         problem = str(wrong)
     compared: HttpResponseBase = _compare(request, tenant=tenant, slug=slug, draft=draft, problem=problem)
     return compared
-
-
-class _Ready(HttpResponse):
-    """Not an answer: the resource, handed out through the door for reading its server."""
-
-    def __init__(self, resource: Resource) -> None:
-        super().__init__()
-        self.resource = resource
 
 
 @tenant_page(roles=ADMINS)
@@ -399,7 +384,7 @@ def _before_reread(request: TenantRequest, slug: str) -> HttpResponse:
     found = require_own(request, slug)
     if found.kind != Resource.Kind.MCP:
         raise Http404
-    return _Ready(found)
+    return HandedOut(found)
 
 
 @tenant_page(roles=ADMINS)

@@ -6,20 +6,21 @@ from uuid import UUID
 from django.contrib import messages
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.http import Http404, HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from agentauth.agents.models import Credential, MemberLink, TrustedIssuer, VouchedGrant, WrongState
 from agentauth.agents.trusting import trust_issuer
+from agentauth.console.handing import HandedOut
 from agentauth.console.templatetags.look import plural
 from agentauth.console.trust_form import GITHUB, TrustForm
 from agentauth.grants.distrusting import remove_issuer, suspend_issuer
 from agentauth.grants.models import Grant
 from agentauth.keys.addresses import issuer as our_issuer
 from agentauth.oauth.trust import keys
-from agentauth.oauth.trust.looking import NotThere, look
+from agentauth.oauth.trust.looking import NotThere, Seen, look
 from tenants.access import ADMINS, TenantRequest, tenant_page
 from tenants.revocation import Ended
 
@@ -35,34 +36,56 @@ def trusted_issuers(request: TenantRequest) -> HttpResponse:
 
 
 @require_http_methods(["GET", "POST"])
+def trusted_issuer_new(request: HttpRequest, tenant: str) -> HttpResponseBase:
+    """Its keys are asked for outside the transaction, and after our own complaints, which cost nobody a request."""
+    answer: HttpResponseBase = _ask(request, tenant=tenant)
+    if not isinstance(answer, HandedOut):
+        return answer
+    form, seen = answer.what, None
+    said = form.said()
+    try:
+        seen = look(**{name: said[name] for name in ("kind", "issuer", "keys_from", "jwks_uri", "jwks")})
+    except NotThere as why:
+        form.add_error(why.field, str(why))
+    trusted: HttpResponseBase = _trust(request, tenant=tenant, form=form, seen=seen)
+    return trusted
+
+
 @tenant_page(roles=ADMINS)
-def trusted_issuer_new(request: TenantRequest) -> HttpResponse:
+def _ask(request: TenantRequest) -> HttpResponse:
     usual = _USUAL | (_OF_GITHUB if request.GET.get("of") == "github" else {})
     form = TrustForm(request.POST if request.method == "POST" else None, initial=usual)
     if request.method == "POST" and form.is_valid():
-        made = _trust(request, form)
-        if made is not None:
-            return HttpResponseRedirect(_to(request, made), status=303)
-    page = {"form": form, "us": our_issuer(request.tenant)}
-    return render(request, "console/trusted/new.html", page, status=422 if form.errors else 200)
-
-
-def _trust(request: TenantRequest, form: TrustForm) -> TrustedIssuer | None:
-    """The new row, or None with what is wrong in the form. Its keys are asked for last."""
-    said = form.said()
-    try:
         with transaction.atomic():
-            made = trust_issuer(request.tenant, by=request.member, **said)
-            seen = look(**{name: said[name] for name in ("kind", "issuer", "keys_from", "jwks_uri", "jwks")})
+            made = _written(request, form)
+            transaction.set_rollback(True)  # it could be: that was the question
+        if made:
+            return HandedOut(form)
+    return _form(request, form)
+
+
+@tenant_page(roles=ADMINS)
+def _trust(request: TenantRequest, form: TrustForm, seen: Seen | None) -> HttpResponse:
+    made = _written(request, form) if seen else None
+    if seen is None or made is None:
+        return _form(request, form)
+    messages.success(request, f"{made.name} is trusted from now on. {seen.sentence}")
+    return HttpResponseRedirect(_to(request, made), status=303)
+
+
+def _written(request: TenantRequest, form: TrustForm) -> TrustedIssuer | None:
+    """The new row, or None with what is wrong in the form."""
+    try:
+        return trust_issuer(request.tenant, by=request.member, **form.said())
     except ValidationError as wrong:
         for field, texts in wrong.message_dict.items():
             form.add_error(field if field in form.fields else None, texts)
         return None
-    except NotThere as why:
-        form.add_error(why.field, str(why))
-        return None
-    messages.success(request, f"{made.name} is trusted from now on. {seen.sentence}")
-    return made
+
+
+def _form(request: TenantRequest, form: TrustForm) -> HttpResponse:
+    page = {"form": form, "us": our_issuer(request.tenant)}
+    return render(request, "console/trusted/new.html", page, status=422 if form.errors else 200)
 
 
 @require_GET
@@ -73,10 +96,12 @@ def trusted_issuer(request: TenantRequest, issuer_id: UUID) -> HttpResponse:
 
 
 @require_POST
-@tenant_page(roles=ADMINS)
-def trusted_issuer_look(request: TenantRequest, issuer_id: UUID) -> HttpResponse:
+def trusted_issuer_look(request: TenantRequest, tenant: str, issuer_id: UUID) -> HttpResponseBase:
     """Ask it now, for whoever wonders why a token is refused."""
-    issuer = _require(request, issuer_id)
+    answer: HttpResponseBase = _find(request, tenant=tenant, issuer_id=issuer_id)
+    if not isinstance(answer, HandedOut):
+        return answer
+    issuer: TrustedIssuer = answer.what
     try:
         seen = look(
             kind=issuer.kind,
@@ -89,6 +114,11 @@ def trusted_issuer_look(request: TenantRequest, issuer_id: UUID) -> HttpResponse
     except NotThere as why:
         messages.warning(request, f"{why} Until it answers, the keys that we have go on counting.")
     return HttpResponseRedirect(_to(request, issuer), status=303)
+
+
+@tenant_page(roles=ADMINS)
+def _find(request: TenantRequest, issuer_id: UUID) -> HttpResponse:
+    return HandedOut(_require(request, issuer_id))
 
 
 @require_POST

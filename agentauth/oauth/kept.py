@@ -15,6 +15,7 @@ from agentauth.outbound.fetch import FetchFailed, FetchRefused, fetch
 T = TypeVar("T")
 _AGAIN = 60.0  # seconds before what is missing in it may make us ask again
 _MOST = 1000
+_CROWD = "Too many others are being asked at the moment. Try again."
 
 
 class Unreadable(Exception):
@@ -49,10 +50,10 @@ class Kept(Generic[T]):
         with place_outside() as placed:
             if not placed:
                 if copy is None:
-                    raise Unreadable("Too many others are being asked at the moment.")
+                    raise Unreadable(_CROWD)
                 return copy.value
             try:
-                return self.fetch(url)
+                return self._fetch(url)
             except Unreadable:
                 if copy is None:
                     raise
@@ -61,6 +62,12 @@ class Kept(Generic[T]):
 
     def fetch(self, url: str) -> T:
         """The document as it is now, which is kept from now on. Raises Unreadable."""
+        with place_outside() as placed:
+            if not placed:
+                raise Unreadable(_CROWD)
+            return self._fetch(url)
+
+    def _fetch(self, url: str) -> T:
         try:
             fetched = fetch(url, accept="*/*", max_bytes=self._max_bytes, timeout=5)
             if fetched.status != 200:

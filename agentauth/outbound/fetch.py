@@ -11,14 +11,16 @@ import ssl
 import threading
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 
 from agentauth.outbound.addresses import Destination, FetchRefused, check, read_url
 from agentauth.outbound.allowed import allowed_hosts, https_only
+from agentauth.outbound.crowd import place_outside
 
-__all__ = ["FetchFailed", "FetchRefused", "Fetched", "fetch", "resolve_checked"]
+__all__ = ["FetchFailed", "FetchRefused", "Fetched", "fetch", "outside", "resolve_checked"]
 
 _CHUNK = 64 * 1024
 
@@ -92,6 +94,15 @@ def fetch(
         clock.cancel()
         handle.close()
         connected.close()
+
+
+@contextmanager
+def outside() -> Iterator[None]:
+    """A place for somebody who waits for us, for as many exchanges as it takes. Raises FetchFailed without one."""
+    with place_outside() as placed:
+        if not placed:
+            raise FetchFailed("Too many others are being asked at the moment. Try again.")
+        yield
 
 
 def resolve_checked(url: str, *, timeout: float = 5.0) -> list[str]:

@@ -7,7 +7,7 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from django.utils.timezone import now
 
-from agentauth.outbound.fetch import FetchFailed, fetch
+from agentauth.outbound.fetch import FetchFailed, fetch, outside
 from agentauth.resources import mcp_tools, openapi
 from agentauth.resources.drafts import Draft, DraftOperation, Unreadable, plain
 from agentauth.resources.models import CatalogueEntry, Operation, Resource, Scope
@@ -42,7 +42,8 @@ def read_openapi(text: str | bytes, *, address: str = "") -> Draft:
 
 def fetch_openapi(url: str) -> Draft:
     """The draft in a document at an address. Raises FetchRefused, FetchFailed, Unreadable."""
-    fetched = fetch(url.strip(), accept=_DOCUMENT_TYPES, max_bytes=openapi.MOST_BYTES, timeout=15.0)
+    with outside():
+        fetched = fetch(url.strip(), accept=_DOCUMENT_TYPES, max_bytes=openapi.MOST_BYTES, timeout=15.0)
     if fetched.status != 200:
         raise FetchFailed(f"There is no document at this address: the server answered {fetched.status}.")
     return openapi.read(fetched.body, address=url.strip())

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from agentauth.outbound.fetch import Fetched, FetchFailed, fetch
+from agentauth.outbound.fetch import Fetched, FetchFailed, fetch, outside
 from agentauth.resources.drafts import MOST_OPERATIONS, Draft, DraftOperation, Unreadable, plain
 
 MODERN = "2026-07-28"
@@ -101,13 +101,14 @@ def read(url: str, headers: Mapping[str, str] | None = None) -> Draft:
 
     Raises FetchRefused, FetchFailed, Unreadable.
     """
-    try:
-        server, tools = _read_modern(_Conversation(url, headers or {}, version=MODERN))
-    except _NotSpoken as modern:
+    with outside():
         try:
-            server, tools = _read_legacy(_Conversation(url, headers or {}))
-        except _NotSpoken as legacy:
-            raise Unreadable(f"This does not look like an MCP server ({legacy or modern}).") from None
+            server, tools = _read_modern(_Conversation(url, headers or {}, version=MODERN))
+        except _NotSpoken as modern:
+            try:
+                server, tools = _read_legacy(_Conversation(url, headers or {}))
+            except _NotSpoken as legacy:
+                raise Unreadable(f"This does not look like an MCP server ({legacy or modern}).") from None
     return draft_of(url, server, tools)
 
 

@@ -9,7 +9,7 @@ from django.utils.timezone import now
 
 from agentauth.agents.models import WrongState
 from agentauth.outbound.addresses import FetchRefused
-from agentauth.outbound.fetch import FetchFailed, resolve_checked
+from agentauth.outbound.fetch import FetchFailed, outside, resolve_checked
 from agentauth.resources import mcp_tools
 from agentauth.resources.drafts import Draft, plain
 from agentauth.resources.importing import operation_row
@@ -99,7 +99,8 @@ def publish(resource: Resource, *, by: Member | Actor) -> None:
         raise ValidationError("Nothing can be called yet: give at least one operation a scope.")
     clean_upstream_url(resource.upstream_url, resource.kind)
     try:
-        resolve_checked(resource.upstream_url)
+        with outside():
+            resolve_checked(resource.upstream_url)
     except (FetchRefused, FetchFailed) as problem:
         raise ValidationError({"upstream_url": problem.reason}) from None
     with transaction.atomic():

@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 import pytest
+from django.db import connection
 from django.test import Client
 
 from agentauth.agents.models import Agent, Credential, MemberLink, TrustedIssuer
@@ -98,6 +99,35 @@ def test_an_issuer_that_does_not_answer_is_not_trusted(ada: Client, monkeypatch:
     monkeypatch.setattr(kept, "fetch", down)
     answer = ada.post(f"{HERE}new/", new(keys_from="discovery", jwks=""))
     assert "cannot be reached" in page(answer) and TrustedIssuer.objects.count() == 0
+
+
+def test_no_transaction_is_open_while_an_issuer_is_asked(
+    acme: House, ada: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_ones: list[int] = []
+
+    def slow(*_: Any, **__: Any) -> Any:
+        open_ones.append(len(connection.savepoint_ids))
+        raise FetchFailed("It took longer than 5 seconds.")
+
+    keys.forget()
+    monkeypatch.setattr(kept, "fetch", slow)
+    wanted = new(keys_from="discovery", jwks="")
+    assert "took longer" in page(ada.post(f"{HERE}new/", wanted))
+    assert ada.post(f"{HERE}new/", wanted | {"name": ""}).status_code == 422  # our own complaints cost no request
+    there = Provider().trusted_by(acme, keys_from="discovery", jwks=None)
+    answer = ada.post(f"{HERE}{there.id}/look/", follow=True)
+    assert "took longer" in page(answer)
+    assert open_ones == [0, 0], "only the test's own transaction is open"
+    done = [one.action for one in acme.events() if one.subject_kind == "issuer"]
+    assert done == ["issuer.trusted"], "that of the one that was trusted here"
+
+
+def test_what_is_on_the_list_already_is_not_asked(acme: House, ada: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept, "fetch", lambda *_, **__: pytest.fail("asked"))
+    Provider(ACTIONS).trusted_by(acme, kind="workload")
+    answer = ada.post(f"{HERE}new/", new(keys_from="discovery", jwks=""))
+    assert "on the list already" in page(answer) and TrustedIssuer.objects.count() == 1
 
 
 def test_only_who_administers_sees_or_changes_it(acme: House) -> None:

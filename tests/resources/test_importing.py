@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from django.core.exceptions import ValidationError
 from agentauth import settings
 from agentauth.agents.models import WrongState
 from agentauth.keys import ring
+from agentauth.outbound.crowd import OUTSIDE, place_outside
 from agentauth.resources import importing, mcp_tools, publishing
 from agentauth.resources.models import CatalogueEntry, Resource
 from agentauth.resources.publishing import ScopeWords
@@ -257,6 +259,16 @@ def test_a_server_inside_is_not_published(house: House, monkeypatch: pytest.Monk
         publishing.publish(resource, by=house.owner)
     assert "this machine" in wrong.value.message_dict["upstream_url"][0]
     assert Resource.objects.get(pk=resource.pk).state == "draft"
+
+
+def test_a_name_that_takes_long_to_resolve_holds_up_few(house: House):
+    resource = api(house)
+    with ExitStack() as out:
+        for _ in range(OUTSIDE):
+            assert out.enter_context(place_outside())
+        with pytest.raises(ValidationError, match="Too many others"):
+            publishing.publish(resource, by=house.owner)
+    assert Resource.objects.get(pk=resource.pk).state == "draft" and not house.events("resource.published")
 
 
 def test_retiring_is_for_good_and_forgets_the_credential(house: House):
