@@ -2,16 +2,18 @@
 
 From the checkout:
 
-    python -m tests.races --races 500 --callers 12 --kill 10
+    python -m tests.races --races 500 --callers 12 --kill 5
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import tests.conftest  # noqa: F401  # a home of our own, and Django
 from tests.database import TestServer
@@ -28,6 +30,7 @@ def main() -> int:
     parser.add_argument("--at-once", type=int, default=4, help="artefacts in one moment")
     parser.add_argument("--kill", type=int, default=0, metavar="N", help="kill -9 a process in each Nth moment")
     parser.add_argument("--seed", type=int, default=1, help="of when it is killed and who goes first")
+    parser.add_argument("--into", type=Path, help="a folder for what came out, a JSON file for each kind")
     parser.add_argument("kinds", nargs="*", help=f"of {', '.join(KINDS)}; none: all")
     asked = parser.parse_args()
     logging.getLogger("httpx2").setLevel(logging.WARNING)
@@ -50,6 +53,8 @@ def main() -> int:
                     seed=asked.seed,
                 )
                 print(_row(verdict, asked.callers), flush=True)
+                if asked.into:
+                    (asked.into / f"{name}.json").write_text(json.dumps(vars(verdict), indent=1))
                 wrong += verdict.findings
             wrong += scene.tracebacks()
     finally:

@@ -44,7 +44,7 @@ class RacingAgent:
 
     @property
     def id(self) -> str:
-        [(found,)] = self.scene.stack.sql("SELECT id::text FROM agents_agent WHERE client_id = %s", (self.client_id,))
+        [(found,)] = self.scene.sql("SELECT id::text FROM agents_agent WHERE client_id = %s", (self.client_id,))
         return str(found)
 
     def asked(self, **changes: str) -> dict[str, str]:

@@ -55,7 +55,7 @@ class OneCalls:
             requests.append(written("POST", path, self._scene.gateway_host, headers=headers, document=wish))
             asked = self._scene.http.post(f"{self._scene.office}/rooms/library/book", json=wish, headers=headers)
             assert asked.status_code == 403, asked.text
-        given = self._scene.stack.sql(_SAY_YES, (self._id, since))
+        given = self._scene.sql(_SAY_YES, (self._id, since))
         assert len(given) == count, "the gateway has asked about each"
         return [Artefact(request) for request in requests]
 
@@ -64,7 +64,7 @@ class OneCalls:
 
     def after(self, since: str, races: Sequence[Raced]) -> list[str]:
         found = unheld_calls(self._scene, self.agent.client_id, since, races)
-        for _, given, pending in self._scene.stack.sql(_OPEN, (self._id, since)):
+        for _, given, pending in self._scene.sql(_OPEN, (self._id, since)):
             if given:
                 found.append(f"{given} approvals are still good")
             if pending > 1:

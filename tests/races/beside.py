@@ -1,43 +1,70 @@
-"""A web process or gateway for races, beside those of the stack: the same program, which can be told to be a mutant.
+"""The processes that race: the programs of the stack, which can be told to be mutants and may be killed at any time.
 
-python -m tests.races.beside web|gateway PORT
+Loaded once; who answers at a door is a fork of that, which begins with code and no memory. So one that is killed is
+back at once, where a new interpreter takes seconds and the stack's supervisor waits longer each time.
+
+python -m tests.races.beside web|gateway DESCRIPTOR...
 """
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import threading
 from typing import Any
 
-import uvicorn
+from agentauth.embedded.lifeline import die_with_parent
+from agentauth.embedded.serving import raise_limits, serve
 
-from agentauth.web.protocol import Patience
 
-
-def main(what: str, port: int) -> None:
+def main(what: str, descriptors: list[int]) -> None:
+    """A process for each listening socket, and another in the place of each that is killed."""
     application: Any
+    raise_limits()
     if what == "web":
         from agentauth.web.application import application
     else:
         from agentauth.asgi import application
+    assert threading.active_count() == 1, "a fork has only the thread that made it"
+    children = {_born(application, descriptor): descriptor for descriptor in descriptors}
+    while True:
+        pid, status = os.wait()
+        if not os.WIFSIGNALED(status) or os.WTERMSIG(status) != signal.SIGKILL:
+            sys.exit(f"{pid} ended by itself with {status}")
+        descriptor = children.pop(pid)
+        children[_born(application, descriptor)] = descriptor
+
+
+def _born(application: Any, descriptor: int) -> int:
+    parent = os.getpid()
+    pid = os.fork()
+    if not pid:
+        die_with_parent(parent)
+        serve(told(application), fd=descriptor, timeout_graceful_shutdown=1)
+        os._exit(0)
+    return pid
+
+
+def told(application: Any) -> Any:
+    """The application, which also says which process it is and lets itself be changed."""
     from tests.races.mutants import MUTANTS
 
     cure = MUTANTS[""]()
 
-    async def told(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    async def answer(scope: dict[str, Any], receive: Any, send: Any) -> None:
         nonlocal cure
-        if scope["type"] != "http" or not scope["path"].startswith("/-mutant/"):
+        if scope["type"] != "http" or not scope["path"].startswith("/-"):
             await application(scope, receive, send)
             return
-        cure()
-        cure = MUTANTS[scope["path"].removeprefix("/-mutant/")]()
-        await send({"type": "http.response.start", "status": 204, "headers": []})
-        await send({"type": "http.response.body", "body": b""})
+        if scope["path"].startswith("/-mutant/"):
+            cure()
+            cure = MUTANTS[scope["path"].removeprefix("/-mutant/")]()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": str(os.getpid()).encode()})
 
-    uvicorn.run(
-        told, host="127.0.0.1", port=port, loop="uvloop", ws="none", lifespan="on", log_level="warning",
-        access_log=False, proxy_headers=False, http=Patience,
-    )  # fmt: skip
+    return answer
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], [int(one) for one in sys.argv[2:]])

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 Address = tuple[str, int]
-_PATIENCE = 60.0  # seconds for an answer, on a machine that is busy with other things
+PATIENCE = 60.0  # seconds for an answer, on a machine that is busy with other things
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,9 @@ class Caller:
 
     def load(self, request: bytes) -> None:
         """Send all but the last byte."""
-        if self._socket is None or _is_over(self._socket):
+        if self._socket is None or _has_news(self._socket):  # on an idle connection, its end
             self.close()
-            self._socket = socket.create_connection(self._address, timeout=_PATIENCE)
+            self._socket = socket.create_connection(self._address, timeout=PATIENCE)
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket.sendall(request[:-1])
         self._last = request[-1:]
@@ -76,6 +76,11 @@ class Caller:
                 self._socket.sendall(self._last)
             except OSError:  # the other end was killed
                 self.close()
+
+    @property
+    def is_answered(self) -> bool:
+        """The first bytes are here, or nothing will come."""
+        return self._socket is None or _has_news(self._socket)
 
     def answer(self) -> Answer | None:
         """None if the connection was lost before the whole answer was here."""
@@ -98,6 +103,5 @@ class Caller:
             self._socket = None
 
 
-def _is_over(connection: socket.socket) -> bool:
-    """Nothing is due on an idle connection but its end."""
+def _has_news(connection: socket.socket) -> bool:
     return bool(select.select([connection], [], [], 0)[0])

@@ -37,7 +37,7 @@ class Codes(AtTokenEndpoint):
     def make(self, count: int) -> list[Artefact]:
         scene = self.agent.scene
         fresh = self.agent.code(scene.person("matt"))  # the grant stands, so nobody is asked
-        [(origin,)] = scene.stack.sql(
+        [(origin,)] = scene.sql(
             "SELECT id::text FROM oauth_authorizationcode WHERE code_hash = %s::bytea", (hash_in_json(fresh),)
         )
         codes = [secrets.token_urlsafe(32) for _ in range(count)]
@@ -47,7 +47,7 @@ class Codes(AtTokenEndpoint):
         return [Artefact(self.agent.request("token", self.agent.code_form(c)), hash_in_json(c)) for c in codes]
 
     def after(self, since: str, races: Sequence[Raced]) -> list[str]:
-        sql, found = self.agent.scene.stack.sql, []
+        sql, found = self.agent.scene.sql, []
         [(alive,)] = sql(_ALIVE, ([one.artefact.name for one in races],))
         [(orphans,)] = sql(_OF_NO_CODE, (self._id, since))
         found += [f"{alive} refresh tokens of shared codes are alive"] if alive else []
@@ -94,7 +94,7 @@ def cookies_of(scene: Scene, name: str) -> str:
 
 def unheld_codes(agent: RacingAgent, agent_id: str, since: str, races: Sequence[Raced]) -> list[str]:
     """Codes that nobody was given, beyond those whose answer was cut off."""
-    [(made,)] = agent.scene.stack.sql(
+    [(made,)] = agent.scene.sql(
         "SELECT count(*) FROM oauth_authorizationcode WHERE agent_id = %s::uuid AND created_at >= %s::timestamptz",
         (agent_id, since),
     )

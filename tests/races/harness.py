@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from tests.races.callers import Address, Answer, Caller
-from tests.races.scene import Scene
+from tests.races.callers import PATIENCE, Address, Answer, Caller
+from tests.races.scene import Beside, Scene
 
 
 @dataclass
@@ -86,7 +86,8 @@ def run(
     With `kill_every`, in each so-manieth moment one process dies by kill -9 while it answers.
     """
     dice, verdict, begun = random.Random(seed), Verdict(kind.name), time.monotonic()
-    doors = list(doors) or scene.doors(kind.door)
+    racing = scene.racing[kind.door]
+    doors = list(doors) or racing.doors
     team = [[Caller(doors[number % len(doors)]) for number in range(callers)] for _ in range(at_once)]
     moment = 0
     try:
@@ -95,7 +96,8 @@ def run(
             kills = bool(kill_every) and moment % kill_every == 0
             artefacts = kind.make(min(at_once, races - verdict.races))
             since = scene.clock()
-            raced = _race(scene, kind.door, list(zip(artefacts, team, strict=False)), kills=kills, dice=dice)
+            teams = list(zip(artefacts, team, strict=False))
+            raced = _race(teams, dice, racing if kills else None)
             for one, mine in zip(raced, team, strict=False):
                 one.again = _once_more(mine, one.artefact.request)
             _judge(kind, raced, verdict, kills=kills)
@@ -110,9 +112,7 @@ def run(
     return verdict
 
 
-def _race(
-    scene: Scene, door: str, teams: list[tuple[Artefact, list[Caller]]], *, kills: bool, dice: random.Random
-) -> list[Raced]:
+def _race(teams: list[tuple[Artefact, list[Caller]]], dice: random.Random, killed: Beside | None) -> list[Raced]:
     for artefact, callers in teams:
         for caller in callers:
             caller.load(artefact.request)
@@ -120,14 +120,22 @@ def _race(
     dice.shuffle(everybody)
     for caller in everybody:
         caller.fire()
-    revive = None
-    if kills:
-        time.sleep(dice.uniform(0, 0.15))  # somewhere between the first read and the last answer
-        revive = scene.kill(door, dice)
+    door = dice.choice(killed.doors) if killed else None
+    if killed and door:  # while they are answered, rather early, when most is still to be written
+        _await_answers(everybody, int(len(everybody) / 2 * dice.random() ** 2))
+        time.sleep(dice.uniform(0, 0.02))
+        killed.kill(door)
     found = [Raced(artefact, [caller.answer() for caller in callers]) for artefact, callers in teams]
-    if revive is not None:
-        revive()
+    if killed and door:
+        killed.revive(door)
     return found
+
+
+def _await_answers(callers: Sequence[Caller], count: int) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while sum(caller.is_answered for caller in callers) < count:
+        assert time.monotonic() < deadline, "they do not answer"
+        time.sleep(0.001)
 
 
 def _once_more(callers: Sequence[Caller], request: bytes) -> Answer | None:

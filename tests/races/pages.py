@@ -41,7 +41,7 @@ class ConsentForms:
         return answer.status == 303 and "code=" in answer.headers["location"]
 
     def after(self, since: str, races: Sequence[Raced]) -> list[str]:
-        [(live,)] = self.agent.scene.stack.sql(
+        [(live,)] = self.agent.scene.sql(
             "SELECT count(*) FROM grants_grant WHERE agent_id = %s::uuid AND ended_at IS NULL AND expires_at > now()",
             (self._id,),
         )
@@ -74,7 +74,7 @@ class Invitations(_Links):
         ada, email = scene.person("ada"), f"{secrets.token_hex(6)}@example.org"
         ada.open("/t/acme/members/invite/")
         ada.press("Invite", email=email)
-        [(self._origin,)] = scene.stack.sql("SELECT id::text FROM tenants_invitation WHERE email = %s", (email,))
+        [(self._origin,)] = scene.sql("SELECT id::text FROM tenants_invitation WHERE email = %s", (email,))
 
     def make(self, count: int) -> list[Artefact]:
         made = [(secrets.token_urlsafe(32), f"{secrets.token_hex(6)}@example.org") for _ in range(count)]
@@ -91,7 +91,7 @@ class Invitations(_Links):
 
     def after(self, since: str, races: Sequence[Raced]) -> list[str]:
         found = []
-        rows = self._scene.stack.sql(
+        rows = self._scene.sql(
             "SELECT u.email, count(DISTINCT u.id), count(m.id) FROM tenants_user u "
             "LEFT JOIN tenants_member m ON m.user_id = u.id WHERE u.email = ANY(%s) GROUP BY u.email",
             ([one.artefact.name for one in races],),
@@ -111,7 +111,7 @@ class SignInLinks(_Links):
 
     def __init__(self, scene: Scene) -> None:
         super().__init__(scene)
-        [(self._origin,)] = scene.stack.sql(
+        [(self._origin,)] = scene.sql(
             "SELECT l.token_hash FROM tenants_signinlink l JOIN tenants_user u ON u.id = l.user_id "
             "WHERE u.email = 'cora@acme.example' AND l.used_at IS NULL ORDER BY l.created_at DESC LIMIT 1"
         )
@@ -126,7 +126,7 @@ class SignInLinks(_Links):
         return answer.status in (302, 303)
 
     def after(self, since: str, races: Sequence[Raced]) -> list[str]:
-        [(entered,)] = self._scene.stack.sql(
+        [(entered,)] = self._scene.sql(
             "SELECT count(*) FROM audit_event WHERE action = 'member.signed_in' AND at >= %s::timestamptz", (since,)
         )
         won = sum(len(one.winners) for one in races)

@@ -136,7 +136,7 @@ class ProofsForCalls:
 
 def unheld_calls(scene: Scene, client_id: str, since: str, races: Sequence[Raced]) -> list[str]:
     """Calls that were let through beyond those that were answered; what a kill cut off may have gone through."""
-    [(allowed,)] = scene.stack.sql(
+    [(allowed,)] = scene.sql(
         "SELECT count(*) FROM audit_event e JOIN agents_agent a ON a.id = e.agent_id "
         "WHERE a.client_id = %s AND e.action = 'call.allowed' AND e.at >= %s::timestamptz",
         (client_id, since),

@@ -13,14 +13,6 @@ from tests.races.harness import Artefact, Raced
 from tests.races.scene import Scene
 from tests.races.tokens import AtTokenEndpoint
 
-_ALIVE = (
-    "SELECT count(*) FROM oauth_refreshtoken WHERE family = ANY(%s::uuid[]) AND spent_at IS NULL AND revoked_at IS NULL"
-)
-_IN_NO_FAMILY = (
-    "SELECT count(*) FROM oauth_refreshtoken "
-    "WHERE agent_id = %s::uuid AND created_at >= %s::timestamptz AND family <> ALL(%s::uuid[])"
-)
-
 
 class RefreshTokens(AtTokenEndpoint):
     """As a client brings them the first time, when the ordinary way answers."""
@@ -32,9 +24,7 @@ class RefreshTokens(AtTokenEndpoint):
         self._id = self.agent.id
         code = self.agent.code(scene.person("matt"))
         assert self.agent.send("token", self.agent.code_form(code)).status_code == 200
-        [(self._origin,)] = scene.stack.sql(
-            "SELECT id::text FROM oauth_refreshtoken WHERE agent_id = %s::uuid", (self._id,)
-        )
+        [(self._origin,)] = scene.sql("SELECT id::text FROM oauth_refreshtoken WHERE agent_id = %s::uuid", (self._id,))
 
     def make(self, count: int) -> list[Artefact]:
         tokens = [(secrets.token_urlsafe(32), str(uuid4())) for _ in range(count)]
@@ -49,12 +39,7 @@ class RefreshTokens(AtTokenEndpoint):
         return self.agent.request("token", {"grant_type": "refresh_token", "refresh_token": token})
 
     def after(self, since: str, races: Sequence[Raced]) -> list[str]:
-        families, sql, found = [one.artefact.name for one in races], self.agent.scene.stack.sql, []
-        [(alive,)] = sql(_ALIVE, (families,))
-        [(orphans,)] = sql(_IN_NO_FAMILY, (self._id, since, families))
-        found += [f"{alive} refresh tokens of shared families are alive"] if alive else []
-        found += [f"{orphans} refresh tokens belong to no family of these"] if orphans else []
-        return found + self.unheld(since, races) + self.surviving(races)
+        return self.families_left(since, races) + self.unheld(since, races) + self.surviving(races)
 
 
 class RotatedOnce(RefreshTokens):
@@ -64,7 +49,7 @@ class RotatedOnce(RefreshTokens):
 
     def make(self, count: int) -> list[Artefact]:
         made = []
-        for artefact, door in zip(super().make(count), cycle(self.agent.scene.doors("web")), strict=False):
+        for artefact, door in zip(super().make(count), cycle(self.agent.scene.racing["web"].doors), strict=False):
             client = Caller(door)
             client.load(artefact.request)
             client.fire()

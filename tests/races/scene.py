@@ -1,10 +1,9 @@
-"""The installation in which all races are run: a live stack, a second web process, its people and its agents."""
+"""The installation in which all races are run: a live stack, the processes that race, its people and its agents."""
 
 from __future__ import annotations
 
 import json
 import os
-import random
 import re
 import signal
 import socket
@@ -12,13 +11,15 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2
+import psycopg
 
 from agentauth.embedded.lifeline import die_with_parent
 from tests.database import CHECKOUT
@@ -31,25 +32,28 @@ _START_LIMIT = 90.0
 
 
 class Scene:
-    """Two web processes and two gateways over one database. Use as a context manager."""
+    """Two web processes and two gateways that race over one database; the stack's own prepare the races.
+
+    Use as a context manager.
+    """
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
         self.http = httpx2.Client(timeout=60)
         self.host = urlsplit(stack.base_url).netloc
         self.gateway_host = urlsplit(stack.gateway_url).netloc
-        self.second_web = Beside(stack, "web")
-        self.second_gateway = Beside(stack, "gateway")
+        self.racing = {what: Beside(stack, what) for what in ("web", "gateway")}
+        self._database = psycopg.connect(stack.database_dsn, autocommit=True)
         self._people: dict[str, Person] = {}
 
     def __enter__(self) -> Scene:
         self._said_before = {name: len(text) for name, text in self._logs().items()}
-        self.second_web.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.second_web.stop()
-        self.second_gateway.stop()
+        for processes in self.racing.values():
+            processes.stop()
+        self._database.close()
 
     @property
     def issuer(self) -> str:
@@ -58,12 +62,6 @@ class Scene:
     @property
     def office(self) -> str:
         return f"{self.stack.gateway_url}/acme/office"
-
-    def doors(self, door: str) -> list[Address]:
-        """Where callers go. The gateways share one port, and the system deals their connections out."""
-        if door == "gateway":
-            return [_address(self.gateway_host)]
-        return [_address(self.host), self.second_web.address]
 
     def person(self, name: str) -> Person:
         if name not in self._people:
@@ -74,13 +72,18 @@ class Scene:
     def office_scopes(self, risk: str | None = None) -> list[str]:
         return scopes_of(self.stack, "office", risk)
 
+    def sql(self, query: str, arguments: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """As `Stack.sql`, on a connection that is kept."""
+        cursor = self._database.execute(query, arguments)
+        return cursor.fetchall() if cursor.description else []
+
     def clock(self) -> str:
-        [(now,)] = self.stack.sql("SELECT clock_timestamp()::text")
+        [(now,)] = self.sql("SELECT clock_timestamp()::text")
         return str(now)
 
     def copy(self, table: str, row_id: str, changes: Sequence[dict[str, Any]], *, key: str = "id") -> None:
         """More rows like one that was made in the ordinary way, each with another secret and id."""
-        self.stack.sql(
+        self.sql(
             f"INSERT INTO {table} SELECT (jsonb_populate_record(NULL::{table}, to_jsonb(one) || change)).* "
             f"FROM {table} one, unnest(%s::jsonb[]) change WHERE one.{key} = %s",
             ([json.dumps(change) for change in changes], row_id),
@@ -88,23 +91,12 @@ class Scene:
 
     def issued(self, client_id: str, since: str) -> list[str]:
         """The `jti` of each token that the record knows of."""
-        rows = self.stack.sql(
+        rows = self.sql(
             "SELECT e.details->>'jti' FROM audit_event e JOIN agents_agent a ON a.id = e.agent_id "
             "WHERE a.client_id = %s AND e.action = 'token.issued' AND e.at >= %s::timestamptz",
             (client_id, since),
         )
         return [jti for (jti,) in rows]
-
-    def kill(self, door: str, dice: random.Random) -> Callable[[], None]:
-        """kill -9 for a process behind this door; what is returned waits for the one in its place."""
-        victim = self.stack.process("web" if door == "web" else f"gateway-{dice.randrange(1, 3)}")
-        victim.kill()
-
-        def revive() -> None:
-            self.stack.await_restart(victim, 60)
-            _await(self.host if door == "web" else self.gateway_host, lambda: None)
-
-        return revive
 
     def tracebacks(self) -> list[str]:
         """What the processes have said since we began that went wrong by mistake."""
@@ -116,23 +108,30 @@ class Scene:
 
     def _logs(self) -> dict[str, str]:
         texts = {name: self.stack.log(name) for name in ("web", "gateway-1", "gateway-2")}
-        return texts | {"second web": self.second_web.said(), "second gateway": self.second_gateway.said()}
+        return texts | {f"racing {what}": processes.said() for what, processes in self.racing.items()}
 
 
 class Beside:
-    """One more process of a kind over the same database, sound until it is told to be a mutant (`mutants.py`)."""
+    """Two more processes of a kind over the same database, sound until the second is told to be a mutant."""
 
     def __init__(self, stack: Stack, what: str) -> None:
         self._stack, self._what = stack, what
-        self._log = Path(stack.home) / f"second-{what}.log"
+        self._log = Path(stack.home) / f"racing-{what}.log"
         self._process: subprocess.Popen[bytes] | None = None
-        self.address: Address = ("127.0.0.1", 0)
+        self._doors: list[Address] = []
+        self._pids: dict[Address, int] = {}
 
-    def start(self) -> None:
-        if self._process is not None:
-            return
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.address = ("127.0.0.1", free.getsockname()[1])
+    @property
+    def doors(self) -> list[Address]:
+        """Where callers go, each to one of the processes. Started when first asked for."""
+        if self._process is None:
+            self._start()
+        return self._doors
+
+    def _start(self) -> None:
+        sockets = [socket.create_server(("127.0.0.1", 0), backlog=1024) for _ in range(2)]
+        self._doors = [("127.0.0.1", one.getsockname()[1]) for one in sockets]
+        descriptors = [one.fileno() for one in sockets]
         environ = self._stack.environ | {
             "AGENTAUTH_BASE_URL": self._stack.base_url,
             "AGENTAUTH_GATEWAY_URL": self._stack.gateway_url,
@@ -142,51 +141,53 @@ class Beside:
         parent = os.getpid()
         with open(self._log, "wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.races.beside", self._what, str(self.address[1])],
+                [sys.executable, "-m", "tests.races.beside", self._what, *map(str, descriptors)],
                 cwd=CHECKOUT,
                 env=environ,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                pass_fds=descriptors,
                 preexec_fn=lambda: die_with_parent(parent, signal.SIGTERM),  # noqa: PLW1509  # one thread
             )
-        _await(f"{self.address[0]}:{self.address[1]}", self._require_alive)
+        for one in sockets:
+            one.close()
+        for door in self._doors:
+            self.revive(door)
+
+    def kill(self, door: Address) -> None:
+        """kill -9 for who answers at this door."""
+        os.kill(self._pids[door], signal.SIGKILL)
+
+    def revive(self, door: Address) -> None:
+        """Wait for the one in its place."""
+        deadline, killed = time.monotonic() + _START_LIMIT, self._pids.get(door)
+        while True:
+            with suppress(OSError, HTTPException):
+                _say(door, "/readyz")
+                self._pids[door] = int(_say(door, "/-pid"))
+                if self._pids[door] != killed:
+                    return
+            assert self._process is not None and self._process.poll() is None, self.said()
+            assert time.monotonic() < deadline, f"{door} does not come up: {self.said()}"
+            time.sleep(0.01)
 
     def become(self, mutant: str) -> None:
-        """From now on without this lock; "" for sound again."""
-        self.start()
-        url = f"http://{self.address[0]}:{self.address[1]}/-mutant/{mutant}"
-        with urllib.request.urlopen(urllib.request.Request(url, method="POST"), timeout=30) as answer:
-            assert answer.status == 204
+        """The second, from now on without this lock; "" for sound again."""
+        _say(self.doors[1], f"/-mutant/{mutant}")
 
     def stop(self) -> None:
+        """All of them: they die with who has started them."""
         if self._process is not None:
             self._process.terminate()
-            try:
-                self._process.wait(15)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+            self._process.wait()
             self._process = None
 
     def said(self) -> str:
         return self._log.read_text(errors="replace") if self._log.exists() else ""
 
-    def _require_alive(self) -> None:
-        assert self._process is not None and self._process.poll() is None, self.said()
 
-
-def _address(host: str) -> Address:
-    name, _, port = host.rpartition(":")
-    return socket.gethostbyname(name), int(port)
-
-
-def _await(host: str, require_alive: Callable[[], None]) -> None:
-    deadline = time.monotonic() + _START_LIMIT
-    while True:
-        with suppress(OSError), urllib.request.urlopen(f"http://{host}/readyz", timeout=10) as answer:
-            if answer.status == 200:
-                return
-        require_alive()
-        assert time.monotonic() < deadline, f"{host} does not come up"
-        time.sleep(0.05)
+def _say(door: Address, path: str) -> bytes:
+    with urllib.request.urlopen(f"http://{door[0]}:{door[1]}{path}", timeout=10) as answer:
+        said: bytes = answer.read()
+        return said

@@ -1,4 +1,7 @@
-"""Device codes (RFC 8628 §3.4) and questions that agents ask (OpenID Connect CIBA Core §10.1): one has the tokens."""
+"""Device codes (RFC 8628 §3.4) and questions that agents ask (OpenID Connect CIBA Core §10.1).
+
+One wins; since others came with the same one, nobody keeps anything.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import secrets
 from collections.abc import Sequence
 from uuid import uuid4
 
-from tests.races.agents import RacingAgent, hash_in_json, jti_of
+from tests.races.agents import RacingAgent, hash_in_json
 from tests.races.harness import Artefact, Raced
 from tests.races.scene import Scene
 from tests.races.tokens import AtTokenEndpoint
@@ -22,34 +25,25 @@ class _AnsweredElsewhere(AtTokenEndpoint):
     column: str
 
     def __init__(self, agent: RacingAgent) -> None:
-        self.agent, self._id = agent, agent.id
-        [(self._origin,)] = agent.scene.stack.sql(
-            f"SELECT id::text FROM {self.table} WHERE agent_id = %s::uuid AND allowed_at IS NOT NULL", (self._id,)
+        self.agent = agent
+        [(self._origin,)] = agent.scene.sql(
+            f"SELECT id::text FROM {self.table} WHERE agent_id = %s::uuid AND allowed_at IS NOT NULL", (agent.id,)
         )
 
     def make(self, count: int) -> list[Artefact]:
-        made = [secrets.token_urlsafe(32) for _ in range(count)]
-        changes = [{"id": str(uuid4()), self.column: hash_in_json(one), **self.besides()} for one in made]
+        made = [(secrets.token_urlsafe(32), str(uuid4())) for _ in range(count)]
+        changes = [{"id": row, self.column: hash_in_json(one), **self.besides()} for one, row in made]
         self.agent.scene.copy(self.table, self._origin, changes)
-        forms = [{"grant_type": self.grant_type, self.parameter: one} for one in made]
-        return [Artefact(self.agent.request("token", form), one) for form, one in zip(forms, made, strict=True)]
+        return [Artefact(self._request(one), row) for one, row in made]
+
+    def _request(self, one: str) -> bytes:
+        return self.agent.request("token", {"grant_type": self.grant_type, self.parameter: one})
 
     def besides(self) -> dict[str, str]:
         return {}
 
     def after(self, since: str, races: Sequence[Raced]) -> list[str]:
-        rows = self.agent.scene.stack.sql(
-            "SELECT access_jti::text FROM oauth_refreshtoken WHERE agent_id = %s::uuid "
-            "AND created_at >= %s::timestamptz AND spent_at IS NULL AND revoked_at IS NULL",
-            (self._id, since),
-        )
-        alive = {jti for (jti,) in rows}
-        given = {jti_of(answer) for one in races for answer in one.winners}
-        silent = sum(not one.winners for one in races)
-        found = [f"the refresh token with {jti} is gone" for jti in given - alive]
-        if len(alive - given) > silent or len(rows) != len(alive):
-            found.append(f"{len(rows)} refresh tokens are alive and {len(given)} were given")
-        return found + self.unheld(since, races) + self.broken(races)
+        return self.families_left(since, races) + self.unheld(since, races) + self.surviving(races)
 
 
 class DeviceCodes(_AnsweredElsewhere):
@@ -89,7 +83,7 @@ class AskedQuestions(_AnsweredElsewhere):
         form = {"scope": "openid rooms:read", "resource": scene.office, "login_hint": "matt@acme.example"}
         asked = agent.send("bc-authorize", form | {"requested_expiry": "7200"})
         assert asked.status_code == 200, asked.text
-        [(question,)] = scene.stack.sql(
+        [(question,)] = scene.sql(
             "SELECT id::text FROM oauth_backchannelrequest WHERE agent_id = %s::uuid", (agent.id,)
         )
         matt = scene.person("matt")
