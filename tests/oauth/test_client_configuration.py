@@ -62,6 +62,7 @@ def refusals(house: House) -> list[str]:
 def test_a_registration_says_where_and_how_it_is_managed(acme: House, mine: Registered) -> None:
     here = f"http://localhost:8000/t/acme/oauth/register/{mine.said['client_id']}"
     assert mine.said["registration_client_uri"] == here  # §3
+    assert len(mine.token) >= 43  # §5: 256 bits, nobody guesses it
     with in_tenant(acme.tenant.id):
         assert bytes(mine.agent.registration_token_hash or b"") == secret_hash(mine.token)  # a hash and nothing else
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 from unittest import mock
+from uuid import uuid4
 
+import jwt
 import pytest
 from django.test import Client
 from django.utils.timezone import now
@@ -14,12 +17,14 @@ from django.utils.timezone import now
 from agentauth.agents.models import Agent
 from agentauth.oauth import client_document
 from agentauth.oauth import register as registration
+from agentauth.oauth.client_assertion import ASSERTION_TYPE
 from agentauth.oauth.client_metadata import SELF_SERVICE_GRANTS
 from agentauth.outbound.fetch import Fetched, FetchFailed
 from tenants.models import Tenant
 from tenants.rls import in_tenant
 from tests.cast import House, events_of
 from tests.oauth.browser import Flow, answer_in, register
+from tests.oauth.forging import Key, jwk_of, new_key
 
 DOCUMENTS = json.loads((Path(__file__).parents[1] / "corpora" / "client_documents.json").read_text())
 NATIVE = {
@@ -59,12 +64,30 @@ def test_a_secret_comes_with_its_expiry_and_works(acme: House) -> None:
     assert flow.redeem("nothing").json()["error"] == "invalid_grant"
 
 
+def test_each_registration_gets_an_id_and_a_secret_of_its_own(acme: House) -> None:
+    """§3.2.1, and though they say the same of themselves."""
+    one, other = (register(acme, {"redirect_uris": ["https://a.example/cb"]}).json() for _ in range(2))
+    assert one["client_id"] != other["client_id"] and one["client_secret"] != other["client_secret"]
+    crossed = Flow(acme, agent_of(acme, one["client_id"]), other["client_secret"])
+    assert crossed.redeem("nothing").json()["error"] == "invalid_client"
+    assert events_of(acme.tenant.id, "client.refused")[-1].reasons == ["wrong_secret"]
+
+
+def test_a_software_statement_is_passed_over_and_vouches_for_nothing(acme: House) -> None:
+    """§3.1.1: it MAY be ignored. Nobody's is trusted here, so it changes nothing and is not repeated."""
+    claims = {"iss": "https://bank.example", "client_name": "Bank", "redirect_uris": ["https://bank.example/cb"]}
+    said = register(acme, NATIVE | {"software_statement": jwt.encode(claims, "k" * 32)}).json()
+    assert {name: said[name] for name in NATIVE} == NATIVE and "software_statement" not in said
+    assert agent_of(acme, said["client_id"]).approved_at is None
+
+
 def test_a_self_registered_client_works_at_once_but_only_to_read(acme: House) -> None:
     said = register(acme, NATIVE).json()
     flow = Flow(acme, agent_of(acme, said["client_id"])).sign_in()
     page = flow.authorize(redirect_uri="http://127.0.0.1:5555/cb", scope="rooms:read rooms:book finance:enter")
     html = page.content.decode()
     assert "a program on this computer" in html and "rooms:book" not in html and "Nobody has checked" in html
+    assert NATIVE["client_name"] in html  # §2.2: as it is
     code = answer_in(flow.answer(page))["code"]
     tokens = flow.redeem(code, redirect_uri="http://127.0.0.1:5555/cb").json()
     assert tokens["scope"] == "rooms:read" and "refresh_token" in tokens
@@ -185,6 +208,54 @@ def test_hostile_documents_are_refused_on_a_page(acme: House, web: Web, case: di
         assert not Agent.objects.filter(client_id=url).exists()
     flow_of(acme, url).authorize(redirect_uri="https://host.example/cb")
     assert len(web.asked) == 2  # errors are not kept
+
+
+def document_with(key: Key, url: str = "https://host.example/c", **changes: Any) -> dict[str, Any]:
+    said = {"client_id": url, "client_name": "C", "redirect_uris": ["https://host.example/cb"]}
+    proves = {"token_endpoint_auth_method": "private_key_jwt", "jwks": {"keys": [jwk_of(key) | {"kid": "one"}]}}
+    return said | proves | changes
+
+
+def proof_by(key: Key, flow: Flow) -> dict[str, str]:
+    me, at = flow.agent.client_id, int(time.time())
+    claims = {"iss": me, "sub": me, "aud": flow.issuer, "jti": uuid4().hex, "iat": at, "exp": at + 60}
+    signed = jwt.encode(claims, key, "ES256", headers={"kid": "one"})
+    return {"client_assertion_type": ASSERTION_TYPE, "client_assertion": signed}
+
+
+def test_a_client_whose_document_holds_its_key_proves_itself_with_it_wherever_it_calls(acme: House, web: Web) -> None:
+    """§8.2: any communication MUST include the client's proof, of the kind that its document declares."""
+    key, callback = new_key(), "https://host.example/cb"
+    web.put("https://host.example/c", document_with(key))
+    flow = flow_of(acme, "https://host.example/c")
+    code = flow.code(redirect_uri=callback, scope="rooms:read")
+    fetch = {"grant_type": "authorization_code", "code": code, "redirect_uri": callback}
+    forms: dict[str, dict[str, Any]] = {
+        "token": fetch | {"code_verifier": flow.verifier},
+        "par": flow.request(redirect_uri=callback, scope="rooms:read"),
+        "revoke": {"token": "x"},
+        "introspect": {"token": "x"},
+        "device_authorization": {"scope": "rooms:read", "resource": flow.resource},
+        "bc-authorize": {"scope": "openid rooms:read", "resource": flow.resource, "login_hint": "matt@acme.example"},
+    }
+    for endpoint, form in forms.items():
+        for shown, reason in (
+            ({"client_id": flow.agent.client_id}, "authentication_method"),
+            (proof_by(new_key(), flow), "assertion_signature"),
+        ):
+            answer = flow.post(endpoint, form | shown)
+            assert (answer.status_code, answer.json()["error"]) == (401, "invalid_client"), (endpoint, reason)
+            assert events_of(acme.tenant.id, "client.refused")[-1].reasons == [reason], endpoint
+    assert flow.post("par", forms["par"] | proof_by(key, flow)).status_code == 201
+    assert flow.post("token", forms["token"] | proof_by(key, flow)).status_code == 200
+
+
+def test_the_page_says_at_whose_host_the_answer_arrives(acme: House, web: Web) -> None:
+    """MCP, Localhost Redirect URI Risks: MUST be shown, whatever the client says of itself."""
+    url, callback = "https://host.example/c", "https://elsewhere.example/cb"
+    web.put(url, {"client_id": url, "client_name": "Elsewhere is not host.example", "redirect_uris": [callback]})
+    html = flow_of(acme, url).authorize(redirect_uri=callback, scope="rooms:read").content.decode()
+    assert '<b class="mono">elsewhere.example</b>' in html
 
 
 @pytest.mark.parametrize("url", DOCUMENTS["not_urls"])
