@@ -81,6 +81,8 @@ def authorize(request: HttpRequest, tenant: str) -> HttpResponse:
             wanted = read_request(asked, to, client, here)
         return _answer(request, call, client, wanted, user, pushed=pushed)
     except OAuthError as error:
+        if user is None and "none" not in asked.get("prompt", ""):
+            return to_sign_in(request)  # RFC 9700 §4.11.2: a wrong request sends nobody on who has not signed in
         first = _note_refusal(call, error, pushed)
         if isinstance(error, InvalidRequestUri) or not first:  # whoever had its answer gets no second one
             return refused(request, here, error if first else used_before())

@@ -4,12 +4,15 @@ from typing import Any
 
 import pytest
 from django.db import transaction
+from django.test import Client
 
+from agentauth.agents.models import Agent
 from agentauth.resources.models import Resource
 from tenants.rls import in_tenant, set_tenant
 from tests import cast
 from tests.cast import events_of
 from tests.oauth.browser import Flow, answer_in
+from tests.oauth.test_par import bring, pushed
 
 
 @pytest.mark.parametrize(
@@ -46,6 +49,35 @@ def test_a_wrong_request_goes_back_with_its_error_iss_and_state(
     assert answer["error"] == error
     assert answer["iss"] == flow.issuer and answer["state"] == "s t&=é"  # RFC 9207 §2, OAuth 2.1 §4.1.2.1
     assert "code" not in answer
+    assert len(events_of(flow.house.tenant.id, "authorization.refused")) == 1
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_a_wrong_request_sends_nobody_on_who_has_not_signed_in(flow: Flow, ahead: bool) -> None:
+    """RFC 9700 §4.11.2, OAuth 2.1 §7.13.2: else anybody who registers a client makes us send people where they like."""
+    uri = pushed(flow, scope="rooms:read") if ahead else ""
+    with in_tenant(flow.house.tenant.id):
+        Agent.objects.filter(pk=flow.agent.pk).update(grant_types=["refresh_token"])
+    flow.browser = Client()
+
+    def ask() -> Any:
+        return bring(flow, uri) if ahead else flow.authorize(scope="nothing:here")
+
+    for _ in range(2):  # coming again changes nothing
+        away = ask()
+        assert away.status_code == 302 and away["Location"].startswith("/account/login/?next=")
+        assert events_of(flow.house.tenant.id, "authorization.refused") == []
+    flow.browser.force_login(flow.house.members["matt"].user, backend="django.contrib.auth.backends.ModelBackend")
+    answer = answer_in(ask())
+    assert answer["error"] == "unauthorized_client" and answer["iss"] == flow.issuer
+    (event,) = events_of(flow.house.tenant.id, "authorization.refused")
+    assert event.reasons == ["grant_not_registered"]
+
+
+def test_a_wrong_request_that_may_show_nothing_is_answered_at_once(flow: Flow) -> None:
+    """RFC 9700 §4.11.2 leaves out who asks silently: there nobody can be asked to sign in."""
+    flow.browser = Client()
+    assert answer_in(flow.authorize(prompt="none", scope="nothing:here"))["error"] == "invalid_scope"
     assert len(events_of(flow.house.tenant.id, "authorization.refused")) == 1
 
 
