@@ -142,8 +142,9 @@ def _prove_by_key(call: Call, client: Agent, credentials: list[Credential], asse
     if client.jwks_uri:
         keys += keys_at(client.jwks_uri, wanted=kid)
     here = issuer(call.tenant)
-    # RFC 7523bis wants the issuer and nothing else; the endpoints are what older clients send (CIBA Core §7.1)
-    audiences = (here,) if client.high_assurance else (here, f"{here}/oauth/token", f"{here}/oauth/bc-authorize")
+    # RFC 7523bis wants the issuer and nothing else; older clients name an endpoint (RFC 9126 §2, CIBA Core §7.1)
+    older = (f"{here}/oauth/{endpoint}" for endpoint in ("token", "par", "bc-authorize"))
+    audiences = (here,) if client.high_assurance else (here, *older)
     algorithms = HIGH_ASSURANCE if client.high_assurance else ALGORITHMS
     proof = verify(
         assertion,

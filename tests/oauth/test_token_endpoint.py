@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 import pytest
 from django.test import Client
 
+from agentauth.keys.addresses import issuer
 from agentauth.oauth.client_assertion import ASSERTION_TYPE
 from tests import cast
 from tests.cast import House, events_of
@@ -128,6 +129,20 @@ def test_an_assertion_of_another_client_is_refused(acme: House) -> None:
     form |= {"client_assertion_type": ASSERTION_TYPE, "client_assertion": made(visit.good(), {})}
     refused(Flow(acme, other).post("token", form), "invalid_client", 401)
     assert events_of(acme.tenant.id, "client.refused")[-1].reasons == ["two_clients"]
+
+
+def test_an_assertion_sent_ahead_names_the_issuer_or_either_endpoint(acme: House) -> None:
+    """RFC 9126 §2: each of the three MUST be accepted there, and nothing else is."""
+    from tests.oauth.jwt_doors import DOORS
+
+    (door,) = (one for one in DOORS if one.name == "client_assertion at par")
+    visit, here = door.opened(acme), issuer(acme.tenant)
+    for audience in (here, f"{here}/oauth/token", f"{here}/oauth/par"):
+        assert visit.send(made(visit.good(), {"claims": {"aud": audience}})) == "201", audience
+    for audience in (f"{here}/oauth/authorize", f"{here}/oauth", "http://localhost:8000/t/globex/oauth/par"):
+        assert visit.send(made(visit.good(), {"claims": {"aud": audience}})) == "401 invalid_client", audience
+    refusals = events_of(acme.tenant.id, "client.refused")
+    assert [event.reasons for event in refusals] == [["assertion_audience"]] * 3
 
 
 def test_revocation_says_200_to_what_is_unknown_and_wants_a_token(robot: Flow) -> None:
