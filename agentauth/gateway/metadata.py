@@ -10,7 +10,7 @@ PREFIX = b"/.well-known/oauth-protected-resource/"
 
 
 def describe(tenant: Tenant, resource: Resource) -> dict[str, Any]:
-    return {
+    said = {
         "resource": resource.url,
         "authorization_servers": [tenant.issuer],
         "scopes_supported": sorted(resource.scopes),
@@ -20,3 +20,4 @@ def describe(tenant: Tenant, resource: Resource) -> dict[str, Any]:
         "dpop_bound_access_tokens_required": False,  # an agent says that of itself (RFC 9449 §5.2)
         "authorization_details_types_supported": list(TYPES),
     }
+    return {name: value for name, value in said.items() if value != []}  # §3.2: what has no values is left out

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agentauth.keys.addresses import resource_url
-from agentauth.resources.models import Resource
+from agentauth.resources.models import Operation, Resource
 from tenants.issuer import issuer_at, move_issuer
 from tenants.notice import announce
 from tenants.rls import in_tenant
@@ -25,6 +25,26 @@ def test_metadata_says_whose_tokens_are_good_here(stage: Stage) -> None:
         "authorization_details_types_supported": ["operation"],
     }
     assert answer.header("access-control-allow-origin") == "*"
+
+
+def test_metadata_leaves_out_what_has_no_values(stage: Stage) -> None:
+    """RFC 9728 §3.2: a resource whose operations need no scope yet names none."""
+    known = f"/.well-known/oauth-protected-resource/{stage.slug}/office"
+    with in_tenant(stage.id):
+        Operation.objects.filter(tenant_id=stage.id, resource=stage.house.office).delete()
+        announce(stage.id, "config", f"resources:{stage.house.office.pk}")
+    assert eventually(lambda: "scopes_supported" not in stage.door.call("GET", known).json(), timeout=1)
+    assert [] not in stage.door.call("GET", known).json().values()
+
+
+def test_metadata_is_only_read_and_any_page_may_read_it(stage: Stage) -> None:
+    path = f"/.well-known/oauth-protected-resource/{stage.slug}/office"
+    for method in ("POST", "PUT", "DELETE", "PATCH"):
+        answer = stage.door.call(method, path)
+        assert (answer.status, answer.header("allow")) == (405, "GET, HEAD, OPTIONS"), method  # RFC 9110 §15.5.6
+    preflight = stage.door.call("OPTIONS", path, [("Origin", "https://app.example")])
+    assert (preflight.status, preflight.header("access-control-allow-origin")) == (204, "*")
+    assert preflight.header("access-control-allow-headers") == "*, Authorization"
 
 
 def test_metadata_of_what_is_not_published_does_not_exist(stage: Stage) -> None:
