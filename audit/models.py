@@ -52,7 +52,9 @@ class Unsequenced(models.Model):
     """An event that has no place yet. Written with it, deleted when it gets one: a queue, never a watermark."""
 
     id = models.UUIDField(primary_key=True)  # of the event
-    tenant = models.ForeignKey("tenants.Tenant", models.PROTECT, related_name="+", db_index=False)
+    tenant = models.ForeignKey(  # the event's, which is checked there
+        "tenants.Tenant", models.PROTECT, related_name="+", db_index=False, db_constraint=False
+    )
 
     class Meta:
         db_table = "audit_unsequenced"

@@ -83,6 +83,15 @@ def test_a_second_round_finds_nothing_to_do(acme: House) -> None:
     assert leaves(acme.tenant.id) == before
 
 
+def test_the_queue_costs_each_event_one_index_and_no_check_of_its_own() -> None:
+    """Every event passes through it; `audit_event`, written with it, checks the tenant."""
+    with connections["owner"].cursor() as cursor:
+        cursor.execute("SELECT contype, conname FROM pg_constraint WHERE conrelid = 'audit_unsequenced'::regclass")
+        assert {name for kind, name in cursor.fetchall() if kind != "n"} == {"audit_unsequenced_pkey"}
+        cursor.execute("SELECT count(*) FROM pg_index WHERE indrelid = 'audit_unsequenced'::regclass")
+        assert cursor.fetchone() == (1,)
+
+
 def test_rubbish_in_the_queue_is_thrown_out_and_holds_up_nobody(acme: House) -> None:
     placed = write(acme.tenant.id, 1)
     sequencer.drain()
