@@ -7,6 +7,7 @@ costs more than all of these together.
 import logging
 import re
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
@@ -40,6 +41,7 @@ STRANGERS_RECORDED = 20  # refusals of unknown callers a second and tenant; the 
 _PLACE = re.compile(rb"/([a-z][a-z0-9-]{1,38}[a-z0-9])/([a-z0-9][a-z0-9-]{0,38})(/.*)?\Z", re.DOTALL)
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _ANYONE = [(b"access-control-allow-origin", b"*")]
+_READING = ("GET", "HEAD", "OPTIONS")
 
 
 class Gateway:
@@ -109,9 +111,7 @@ class Gateway:
         assert worker is not None
         methods = mcp.METHODS if resource.kind == "mcp" else rest.METHODS
         if request.method not in methods:
-            answer = problem(405, "Method not allowed", f"This answers {', '.join(methods)}.")
-            answer.headers.append((b"allow", ", ".join(methods).encode()))
-            return answer
+            return _not_allowed(methods)
         who = None
         try:
             token, request.is_dpop = read_authorization(request.headers)
@@ -216,8 +216,8 @@ class Gateway:
 
     async def _metadata(self, request: Request) -> Answer:
         assert self._worker is not None
-        if request.method not in ("GET", "HEAD", "OPTIONS"):
-            return problem(405, "Method not allowed", "This answers GET.")
+        if request.method not in _READING:
+            return _not_allowed(_READING)
         place = _PLACE.match(request.raw_path[len(PREFIX) - 1 :])
         tenant = await self._worker.snapshots.tenant(place[1].decode()) if place and not place[3] else None
         resource = tenant.resources.get(place[2].decode()) if tenant and place else None
@@ -227,7 +227,8 @@ class Gateway:
             return answer
         headers = [*_ANYONE, (b"cache-control", b"max-age=60"), (b"x-content-type-options", b"nosniff")]
         if request.method == "OPTIONS":
-            return Answer(204, b"", [*headers, (b"access-control-allow-headers", b"*")])
+            # Fetch §3.3.5: the star alone leaves Authorization out
+            return Answer(204, b"", [*headers, (b"access-control-allow-headers", b"*, Authorization")])
         return json_answer(200, describe(tenant, resource), headers)
 
 
@@ -237,6 +238,12 @@ def _named(who: Principal | None) -> dict[str, Any]:
         return {"actor": ANONYMOUS}
     actor = Actor("agent", str(who.agent_id))
     return {"actor": actor, "agent_id": who.agent_id, "member_id": who.member_id, "grant_id": who.grant_id}
+
+
+def _not_allowed(methods: Sequence[str]) -> Answer:
+    answer = problem(405, "Method not allowed", f"This answers {', '.join(methods)}.")
+    answer.headers.append((b"allow", ", ".join(methods).encode()))
+    return answer
 
 
 def _nothing_here() -> Answer:

@@ -108,7 +108,8 @@ def oauth_endpoint(
                 return HttpResponse(status=204, headers=PREFLIGHT)
             if request.method not in methods:
                 wrong = InvalidRequest(f"Use {', '.join(methods)}.")
-                return respond(Answer(wrong.document(), 405, {"Allow": ", ".join((*methods, "OPTIONS"))}), cors=cors)
+                allowed = (*methods, "OPTIONS") if cors else methods
+                return respond(Answer(wrong.document(), 405, {"Allow": ", ".join(allowed)}), cors=cors)
             call = Call(tenant=here, method=request.method, ip=caller(request))
             call.content_type = request.headers.get("Content-Type", "")
             call.authorization = request.headers.get("Authorization", "")
@@ -181,8 +182,9 @@ def refuse(call: Call, error: OAuthError, action: Action) -> Answer:
     if isinstance(error, InvalidClient):
         # RFC 6749 §5.2: with the scheme that the client used; RFC 9110 §11.6.1 wants one on every 401
         headers["WWW-Authenticate"] = f'Basic realm="{issuer(call.tenant)}", charset="UTF-8"'
-    if isinstance(error, InvalidToken):  # RFC 6750 §3
-        headers["WWW-Authenticate"] = f'Bearer realm="{issuer(call.tenant)}", error="{error.code}"'
+    if isinstance(error, InvalidToken):  # RFC 6750 §3.1: no code for who showed nothing
+        shown = f', error="{error.code}"' if call.authorization else ""
+        headers["WWW-Authenticate"] = f'Bearer realm="{issuer(call.tenant)}"{shown}'
     if error.status == 429:
         headers["Retry-After"] = "3600"
     if error.status == 503:

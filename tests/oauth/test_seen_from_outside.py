@@ -18,6 +18,7 @@ from tests.oauth.test_par import bring, pushed
 from tests.oauth.test_self_registration import NATIVE
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
+PROVES_ITSELF = {"token_endpoint_auth_method": "client_secret_post"}
 HOSTILE_RESOURCES = {
     "not a URL": "office",
     "relative": "/acme/office",
@@ -44,7 +45,8 @@ def test_a_method_that_an_endpoint_does_not_have_is_405(flow: Flow, entry: Entry
     for method in set(METHODS) - allowed - {"HEAD", "OPTIONS"}:
         answer = flow.browser.generic(method, address(entry))
         assert answer.status_code == 405, (method, answer.status_code)
-        assert set(entry.methods) - {"HEAD"} <= set(answer["Allow"].split(", ")), method
+        named = set(answer["Allow"].split(", "))
+        assert set(entry.methods) - {"HEAD"} <= named and ("OPTIONS" in named) == entry.cors, method
 
 
 @pytest.mark.parametrize("entry", ENTRY_POINTS, ids=str)
@@ -105,6 +107,22 @@ def test_a_code_taken_to_another_browser_is_of_no_use(flow: Flow) -> None:
     assert (answer.status_code, answer.json()["error"]) == (400, "invalid_grant")
     assert ada.redeem(stolen).json()["error"] == "invalid_grant"  # and it is gone for everybody
     assert events_of(flow.house.tenant.id, "token.refused")[0].reasons == ["pkce_wrong"]
+
+
+def test_what_nobody_may_guess_has_more_bits_than_anybody_can_try(flow: Flow) -> None:
+    """OAuth 2.1 §7.7, RFC 6749 §10.10: 160 bits, so 27 letters of base64url at least, and never the same ones."""
+    made: dict[str, list[str]] = {"code": [], "refresh token": [], "request_uri": [], "secret": [], "device code": []}
+    device_flow = device.device_flow(flow.house, name="A device")
+    for number in range(5):
+        made["code"].append(flow.code())
+        made["refresh token"].append(flow.tokens()["refresh_token"])
+        made["request_uri"].append(pushed(flow).rpartition(":")[2])
+        made["device code"].append(device.start(device_flow).json()["device_code"])
+        registered = register(flow.house, NATIVE | {"client_name": f"Number {number}"} | PROVES_ITSELF)
+        made["secret"].append(registered.json()["client_secret"])
+    for kind, values in made.items():
+        assert len(set(values)) == 5 and min(map(len, values)) >= 27, kind
+        assert all(len(set(value)) > 12 for value in values), kind  # letters as chance has them, not a counter
 
 
 @pytest.mark.parametrize("why", HOSTILE_RESOURCES)
