@@ -8,6 +8,7 @@ from agentauth.agents.registering import DELIVERY_MODES
 from agentauth.keys.addresses import issuer
 from agentauth.keys.signing import jwks as public_key_set
 from agentauth.oauth.authorization_details import TYPES
+from agentauth.oauth.authorization_request import PROTOCOL_SCOPES
 from agentauth.oauth.client_assertion import ALGORITHMS
 from agentauth.oauth.client_metadata import SIGNED_INTROSPECTION
 from agentauth.oauth.door import open_document
@@ -19,6 +20,9 @@ from tenants.models import Tenant
 from tenants.rls import in_tenant
 
 _CLIENT_AUTHENTICATION = ["none", "client_secret_basic", "client_secret_post", "private_key_jwt"]
+# No permissions: each resource names its own (RFC 9728 §2). offline_access is taken too, but not announced: a refresh
+# token comes with its grant type, and MCP clients that see it here have the person asked anew each time
+_SCOPES = [name for name in PROTOCOL_SCOPES if name != "offline_access"]
 
 
 @open_document
@@ -39,6 +43,7 @@ def metadata(tenant: Tenant) -> Mapping[str, Any]:
         "revocation_endpoint": f"{here}/oauth/revoke",
         "introspection_endpoint": f"{here}/oauth/introspect",
         "userinfo_endpoint": f"{here}/oauth/userinfo",
+        "scopes_supported": _SCOPES,
         "response_types_supported": ["code"],
         "response_modes_supported": ["query"],
         "grant_types_supported": [name for name in GRANT_TYPES if trusted or name != jwt_bearer.GRANT_TYPE],

@@ -87,6 +87,14 @@ def test_metadata_says_only_what_works(acme: House) -> None:
     assert all(Client().get(address.format("acme")).json() == said for address in ADDRESSES)
 
 
+def test_the_scopes_of_the_protocol_are_named_and_each_may_be_asked_for(flow: Flow) -> None:
+    """RFC 8414 §2: what is not announced may work too; `offline_access` does."""
+    said = flow.browser.get(ADDRESSES[0].format("acme")).json()
+    assert set(said["scopes_supported"]) == {"openid", "profile", "email"}
+    for scope in (*said["scopes_supported"], "offline_access"):
+        assert flow.authorize(scope=f"rooms:read {scope}").status_code == 200, scope
+
+
 @pytest.mark.parametrize("slug", ["ACME", "acme%2f", "acme/..", "acme;x", "%61cme%00", "acme%20", "acme.", "."])
 def test_an_issuer_in_another_spelling_is_not_there(acme: House, slug: str) -> None:
     """RFC 8414 §4: compared letter by letter, so only one spelling answers."""
