@@ -250,6 +250,8 @@ def _verified(token: str, tenant: Tenant) -> dict[str, Any]:
             raise jwt.DecodeError
     except (jwt.InvalidTokenError, AttributeError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise untrusted(*_in_words(error), tenant) from None
+    if "authorization_details" in claims:  # RFC 9396: for one call, and no call of this API can be allowed so
+        raise untrusted(Reason.TOKEN_OTHER_CALL, "it is for one other call", tenant)
     return claims
 
 

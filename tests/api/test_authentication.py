@@ -65,6 +65,8 @@ BAD: dict[str, dict[str, Any]] = {
     "another subject": {"sub": "0192f3a0-0000-7000-8000-000000000000"},
     "an actor of its own making": {"act": {"sub": "0192f3a0-0000-7000-8000-000000000000"}},
     "a scope that is no text": {"scope": ["agents:read"]},
+    "one call that it is for": {"authorization_details": [{"type": "operation", "actions": ["GET /agents"]}]},
+    "details of nothing": {"authorization_details": []},
 }
 
 
