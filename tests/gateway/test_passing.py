@@ -25,6 +25,17 @@ def test_a_granted_call_passes_and_both_its_events_are_on_record(stage: Stage) -
     assert finished.latency_us is not None and finished.latency_us > 0
 
 
+def test_the_scheme_is_read_in_any_case(stage: Stage) -> None:
+    """OAuth 2.1 §5.1.1, RFC 9110 §11.1: Bearer, however it is written, and nothing that only looks like it."""
+    for scheme in ("Bearer", "bearer", "BEARER", "bEaReR"):
+        header = [("Authorization", f"{scheme} {stage.token()}")]
+        assert stage.door.call("GET", stage.path("/rooms"), header).status == 200, scheme
+    for scheme in ("Bearer:", "Token", "Basic"):
+        header = [("Authorization", f"{scheme} {stage.token()}")]
+        assert stage.door.call("GET", stage.path("/rooms"), header).status == 401, scheme
+    assert (len(stage.upstream.seen), len(stage.events("call.allowed"))) == (4, 4)
+
+
 def test_the_intent_is_on_record_before_the_upstream_is_asked(stage: Stage) -> None:
     recorded: list[int] = []
 

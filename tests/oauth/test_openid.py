@@ -14,6 +14,29 @@ def test_without_openid_there_is_no_id_token(flow: Flow) -> None:
     assert "id_token" not in flow.tokens(scope="rooms:read")
 
 
+@pytest.mark.parametrize(
+    "wish",
+    [
+        {"display": "popup"},
+        {"display": "wap of another time"},
+        {"ui_locales": "fr-CA fr en"},
+        {"claims_locales": "de"},
+        {"claims": '{"id_token":{"email":{"essential":true}}}'},
+    ],
+    ids=lambda wish: next(iter(wish)),
+)
+def test_a_wish_for_how_pages_look_or_what_is_told_is_no_error(flow: Flow, wish: dict[str, str]) -> None:
+    """§15.1: the least that every server must do with it; §5.5: what is not told is no error."""
+    tokens = flow.tokens(scope="openid rooms:read", **wish)
+    assert "email" not in jwt.decode(tokens["id_token"], options={"verify_signature": False})
+
+
+def test_no_id_token_comes_with_a_refresh(flow: Flow) -> None:
+    """§12.2 leaves it open; so nothing old can be taken for a new sign-in."""
+    tokens = flow.tokens(scope="openid rooms:read")
+    assert "id_token" in tokens and "id_token" not in flow.refresh(tokens["refresh_token"]).json()
+
+
 def test_an_id_token_is_signed_by_the_tenants_key(flow: Flow) -> None:
     """§2: with a key that the issuer publishes; `none` is never used."""
     token = flow.tokens(scope="openid rooms:read")["id_token"]
