@@ -73,7 +73,8 @@ def read_credentials(asked: Parameters, authorization: str) -> Presented:
         "client_assertion" in asked or "client_assertion_type" in asked,
     ]
     if sum(ways) > 1:
-        raise InvalidRequest("Authenticate in one way only.", reason="two_authentications")
+        wrong = InvalidClient if ways[2] else InvalidRequest  # RFC 7521 §4.2.1, RFC 6749 §5.2
+        raise wrong("Authenticate in one way only.", reason="two_authentications")
     if authorization:
         client_id, password = _basic(authorization)
         if in_body and in_body != client_id:

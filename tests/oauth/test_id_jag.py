@@ -126,6 +126,11 @@ def test_an_id_jag_that_is_not_exactly_right_is_refused(flow: Flow, idp: Provide
     assert grant_of(flow) is None and not events_of(flow.house.tenant.id, "token.issued")
 
 
+def test_an_assertion_is_required(flow: Flow, trust: TrustedIssuer) -> None:
+    """RFC 7521 §4.1."""
+    refused(flow, flow.post("token", {"grant_type": JWT_BEARER} | flow.proof()), "missing_parameter", "invalid_request")
+
+
 @pytest.mark.parametrize("typ", [None, "JWT", "at+jwt"])
 def test_another_type_is_no_id_jag(flow: Flow, idp: Provider, trust: TrustedIssuer, typ: str | None) -> None:
     """§3: `typ` MUST be oauth-id-jag+jwt. An id token of the same provider opens nothing."""

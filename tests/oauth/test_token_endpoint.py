@@ -46,13 +46,13 @@ def refused(answer: Any, code: str, status: int = 400) -> None:
 
 @pytest.mark.parametrize("endpoint", DOORS_FOR_CLIENTS)
 def test_two_ways_to_prove_oneself_are_refused(robot: Flow, endpoint: str) -> None:
-    """RFC 6749 §2.3: not even where both are right."""
+    """RFC 6749 §2.3: not even where both are right. Beside an assertion it is invalid_client (RFC 7521 §4.2.1)."""
     me, secret = robot.agent.client_id, robot.secret
     header = {"Authorization": basic(me, secret)}
     refused(robot.post(endpoint, for_itself(robot, token="x"), **header), "invalid_request")
     signed = {"client_assertion_type": ASSERTION_TYPE, "client_assertion": "a.b.c"}
-    refused(robot.post(endpoint, for_itself(robot, **signed)), "invalid_request")
-    refused(robot.post(endpoint, for_itself(robot, client_secret=None, **signed), **header), "invalid_request")
+    refused(robot.post(endpoint, for_itself(robot, **signed)), "invalid_client", 401)
+    refused(robot.post(endpoint, for_itself(robot, client_secret=None, **signed), **header), "invalid_client", 401)
     events = [event for event in robot.house.events() if event.decision == "refuse"]
     assert [event.reasons for event in events] == [["two_authentications"]] * 3
 
@@ -129,6 +129,15 @@ def test_an_assertion_of_another_client_is_refused(acme: House) -> None:
     form |= {"client_assertion_type": ASSERTION_TYPE, "client_assertion": made(visit.good(), {})}
     refused(Flow(acme, other).post("token", form), "invalid_client", 401)
     assert events_of(acme.tenant.id, "client.refused")[-1].reasons == ["two_clients"]
+
+
+def test_a_type_of_assertion_without_one_proves_nothing(robot: Flow) -> None:
+    """RFC 7521 §4.2: both are REQUIRED."""
+    alone = for_itself(robot, client_secret=None, client_assertion_type=ASSERTION_TYPE)
+    refused(robot.post("token", alone), "invalid_request")
+    assert events_of(robot.house.tenant.id, "token.refused")[-1].reasons == ["missing_parameter"]
+    refused(robot.post("token", for_itself(robot, client_secret=None, client_assertion="a.b.c")), "invalid_client", 401)
+    assert events_of(robot.house.tenant.id, "client.refused")[-1].reasons == ["assertion_type"]
 
 
 def test_an_assertion_sent_ahead_names_the_issuer_or_either_endpoint(acme: House) -> None:
