@@ -5,7 +5,6 @@ Every proof must carry a nonce of ours (§8, §9): a proof made ahead, or kept f
 
 import hashlib
 import hmac
-import json
 import re
 from base64 import urlsafe_b64encode
 from dataclasses import dataclass
@@ -15,11 +14,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import jwt
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from django.conf import settings
-from jwt.algorithms import OKPAlgorithm
 
 from agentauth.keys.compact import is_compact
 from agentauth.keys.signing import thumbprint
+from agentauth.keys.verifying import public_key, signed_claims
 from agentauth.oauth.errors import InvalidDPoPProof, UseDPoPNonce
 
 ALGORITHMS = ("ES256", "Ed25519", "EdDSA", "PS256", "RS256")  # RFC 9864 §2.2: the second is the third by a plainer name
@@ -35,8 +35,6 @@ _KIND = {
     "PS256": ("RSA", None),
     "RS256": ("RSA", None),
 }
-_JWS = jwt.PyJWS()
-_JWS.register_algorithm("Ed25519", OKPAlgorithm())
 _RSA_BITS = (2048, 4096)
 _ESCAPED = re.compile(r"%[0-9A-Fa-f]{2}")
 _UNRESERVED = re.compile(r"[A-Za-z0-9._~-]")
@@ -125,23 +123,20 @@ def _header(presented: str) -> tuple[dict[str, Any], str]:
 
 def _claims(presented: str, jwk: dict[str, Any], alg: str) -> dict[str, Any]:
     try:
-        claims = json.loads(_JWS.decode(presented, _public_key(*jwk.items()), algorithms=[alg]))
+        return signed_claims(presented, _public_key(*jwk.items()), alg)
     except jwt.InvalidSignatureError:
         raise InvalidDPoPProof("The proof is not signed by its key.", reason="proof_signature") from None
     except (jwt.PyJWTError, ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         raise InvalidDPoPProof("The proof or its key cannot be read.", reason="proof_malformed") from None
-    if not isinstance(claims, dict):
-        raise InvalidDPoPProof("The proof holds no claims.", reason="proof_malformed")
-    return claims
 
 
 @lru_cache(maxsize=4096)
 def _public_key(*members: tuple[str, str]) -> Any:
     """Kept, since a client's key comes with each of its requests."""
-    key = jwt.PyJWK(dict(members))
-    if key.key_type == "RSA" and not _RSA_BITS[0] <= key.key.key_size <= _RSA_BITS[1]:
+    key = public_key(dict(members))
+    if isinstance(key, RSAPublicKey) and not _RSA_BITS[0] <= key.key_size <= _RSA_BITS[1]:
         raise ValueError("this RSA key is too short, or so long that it keeps us busy")
-    return key.key
+    return key
 
 
 def _is_hash_of(said: Any, token: str) -> bool:

@@ -10,14 +10,15 @@ from uuid import uuid4
 
 import jwt
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from jwt.algorithms import ECAlgorithm, RSAAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from agentauth.agents.models import TrustedIssuer
 from agentauth.agents.trusting import trust_issuer
 from agentauth.keys.addresses import issuer as our_issuer
 from tenants.rls import in_tenant
 from tests.cast import House
+from tests.oauth.proofs import JWS
 
 IDP = "https://idp.acme.example"
 ACTIONS = "https://token.actions.githubusercontent.com"
@@ -37,12 +38,14 @@ class Provider:
 
     @property
     def alg(self) -> str:
+        if isinstance(self.key, ed25519.Ed25519PrivateKey):
+            return "Ed25519"
         return "RS256" if isinstance(self.key, rsa.RSAPrivateKey) else "ES256"
 
     @property
     def jwk(self) -> dict[str, Any]:
-        algorithm = RSAAlgorithm if self.alg == "RS256" else ECAlgorithm
-        return dict(algorithm.to_jwk(self.key.public_key(), as_dict=True)) | {"kid": self.kid, "use": self.use}
+        kinds = {"RS256": RSAAlgorithm, "ES256": ECAlgorithm, "Ed25519": OKPAlgorithm}
+        return dict(kinds[self.alg].to_jwk(self.key.public_key(), as_dict=True)) | {"kid": self.kid, "use": self.use}
 
     @property
     def jwks(self) -> dict[str, Any]:
@@ -64,7 +67,8 @@ class Provider:
         signer = ec.generate_private_key(ec.SECP256R1()) if key in ("other", "embedded") else self.key
         if key == "embedded":
             head["jwk"] = dict(ECAlgorithm.to_jwk(signer.public_key(), as_dict=True))
-        return jwt.encode(said, signer, algorithm="ES256" if key in ("other", "embedded") else self.alg, headers=head)
+        alg = "ES256" if key in ("other", "embedded") else self.alg
+        return JWS.encode(json.dumps(said).encode(), signer, alg, headers=head)
 
     def _public(self, key: str) -> bytes:
         if key == "hmac jwk":

@@ -75,7 +75,7 @@ def test_what_is_not_exactly_right_is_refused_everywhere(acme: House, door: Door
     assert not wrong, "\n".join(wrong)
 
 
-READS = ("read_own_token", "read_proof", "find_issuer", "get_unverified_header", "decode", "verify")
+READS = ("read_own_token", "read_proof", "find_issuer", "get_unverified_header", "decode", "verify", "signed_claims")
 
 
 def readers() -> set[str]:
@@ -97,6 +97,7 @@ def readers() -> set[str]:
 
 # Where a token is read on behalf of one of the doors
 BEHIND: dict[str, str] = {
+    "agentauth.keys.verifying": "verifies for client_assertion, dpop and trust.reading",
     "agentauth.oauth.own_token": "read by every door of our own access tokens",
     "agentauth.oauth.dpop": "read by every door of proofs",
     "agentauth.oauth.trust.reading": "read by every door of foreign tokens",

@@ -11,7 +11,9 @@ from typing import Any
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from django.test import Client
 from django.utils.timezone import now
+from jwt.algorithms import OKPAlgorithm
 
 from agentauth.agents.registering import add_key, add_secret
 from agentauth.grants.granting import give, live_grant
@@ -22,6 +24,7 @@ from tenants.rls import in_tenant
 from tests import cast
 from tests.cast import events_of
 from tests.oauth.browser import CALLBACK, Flow, answer_in, basic
+from tests.oauth.proofs import JWS, new_key
 
 PKCE = json.loads((Path(__file__).parents[1] / "corpora" / "pkce.json").read_text())
 
@@ -292,6 +295,26 @@ def test_an_assertion_proves_the_client_once(keyed: Any) -> None:
     refused(by_key(flow, signed), "invalid_client", 401)  # RFC 7523 §3: jti
     assert reasons(flow, "client.refused") == ["assertion_replayed"]
     refused(by_key(flow, assertion(flow, key, aud=f"{flow.issuer}/oauth/token")), "invalid_grant")
+
+
+@pytest.mark.parametrize("alg", ["EdDSA", "Ed25519"])
+def test_a_key_of_ed25519_signs_under_either_name_of_its_algorithm(acme: cast.House, alg: str) -> None:
+    """RFC 9864 §2.2: the second name says plainly what the first means; no key signs with another's algorithm."""
+    private = new_key(alg)
+    with in_tenant(acme.tenant.id):
+        agent = cast.assistant(acme, auth_method="private_key_jwt")
+        add_key(agent, json.loads(OKPAlgorithm.to_jwk(private.public_key())), by=acme.owner)
+    flow = Flow(acme, agent)
+    at = int(time.time())
+    claims = {"iss": agent.client_id, "sub": agent.client_id, "aud": flow.issuer, "exp": at + 60, "jti": "one"}
+    signed = JWS.encode(json.dumps(claims).encode(), private, alg)
+    refused(by_key(flow, signed), "invalid_grant")
+    refused(by_key(flow, assertion(flow, new_key("RS256"), "RS256")), "invalid_client", 401)
+    forged = JWS.encode(json.dumps(claims | {"jti": "two"}).encode(), new_key(alg), alg)
+    refused(by_key(flow, forged), "invalid_client", 401)
+    assert reasons(flow, "client.refused") == ["assertion_signature"] * 2
+    said = Client().get("/t/acme/.well-known/openid-configuration").json()
+    assert alg in said["token_endpoint_auth_signing_alg_values_supported"]
 
 
 JWTS = json.loads((Path(__file__).parents[1] / "corpora" / "client_assertions.json").read_text())

@@ -23,6 +23,7 @@ from tenants.rls import in_tenant
 from tests import cast
 from tests.cast import House, events_of
 from tests.oauth.browser import Flow
+from tests.oauth.proofs import new_key
 from tests.oauth.provider import ACTIONS, CLUSTER, DOMAIN, Provider, spoiled, times, us
 from tests.oauth.test_token_exchange import allow_for_itself
 
@@ -143,6 +144,21 @@ def test_the_same_token_may_be_the_clients_proof(acme: House, actions: Provider,
         },
     )
     assert said.json()["active"] is True
+
+
+@pytest.mark.parametrize("alg", [None, "EdDSA", "Ed25519"])
+def test_a_platform_may_call_its_algorithm_by_either_name(acme: House, alg: str | None) -> None:
+    """RFC 9864 §2.2: Ed25519 is EdDSA by a plainer name, in the header of a token and in a key set."""
+    platform = Provider(ACTIONS, key=new_key("Ed25519"))
+    jwk = platform.jwk | ({"alg": alg} if alg else {})
+    trust = platform.trusted_by(acme, "workload", jwks={"keys": [jwk]}, algorithms=["EdDSA"])
+    flow = robot(acme)
+    let_in(flow, trust)
+    assert read(by_grant(flow, platform.sign(github(acme))))["sub"] == str(flow.agent.id)
+    other = Provider(ACTIONS, key=new_key("Ed25519"))
+    refused(flow, by_grant(flow, other.sign(github(acme))), "assertion_signature")
+    wrong = Provider(ACTIONS)
+    refused(flow, by_grant(flow, wrong.sign(github(acme))), "assertion_algorithm")
 
 
 def test_it_may_be_shown_again_until_it_expires(acme: House, actions: Provider, trust: TrustedIssuer) -> None:

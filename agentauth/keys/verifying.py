@@ -1,0 +1,37 @@
+"""Verifying a JWS with the public key of whoever signed it (RFC 7515 §5.2), whichever name its algorithm goes by. Pure.
+
+The caller has decided already that this key may sign with this algorithm.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import jwt
+from jwt.algorithms import OKPAlgorithm
+
+_OLDER = {"Ed25519": "EdDSA"}  # RFC 9864 §2.2: the first is what the second means with a key of that curve
+_JWS = jwt.PyJWS()
+for _name in _OLDER:
+    _JWS.register_algorithm(_name, OKPAlgorithm())
+
+
+def one_name(alg: str) -> str:
+    """Of an algorithm with two names the older one, which keys and settings were stored with."""
+    return _OLDER.get(alg, alg)
+
+
+def public_key(jwk: Mapping[str, Any]) -> Any:
+    """Raises jwt.PyJWTError, ValueError, TypeError for what is no key."""
+    return jwt.PyJWK({name: value for name, value in jwk.items() if name != "alg"}).key
+
+
+def signed_claims(token: str, key: Any, alg: str) -> dict[str, Any]:
+    """The claims in `token`, signed by `key` with `alg`; nothing else about them is checked.
+
+    Raises jwt.PyJWTError, ValueError, RecursionError.
+    """
+    claims = json.loads(_JWS.decode(token, key, algorithms=[alg]))
+    if not isinstance(claims, dict):
+        raise jwt.DecodeError("no claims")
+    return claims
