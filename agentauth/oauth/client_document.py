@@ -72,7 +72,7 @@ def read(client_id: str) -> tuple[ClientMetadata, float]:
         with place_outside() as placed:
             if not placed:
                 raise TemporarilyUnavailable("Too many documents are being read. Try again.", reason="document_crowd")
-            fetched = fetch(client_id, accept="*/*", max_bytes=_MAX_BYTES, timeout=_TIMEOUT)
+            fetched = fetch(client_id, accept="application/json, */*;q=0.1", max_bytes=_MAX_BYTES, timeout=_TIMEOUT)
     except (FetchRefused, FetchFailed):
         raise InvalidClient("The client document cannot be read.", reason="client_document_unreachable") from None
     if fetched.status != 200:  # §4: nothing else will do

@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 from django.core.exceptions import ValidationError
 
 from agentauth.agents.registering import CIBA, JWT_BEARER, delivery, public_part
-from agentauth.oauth.errors import InvalidClientMetadata, InvalidRedirectUri
+from agentauth.oauth.errors import InvalidClientMetadata, InvalidRedirectUri, InvalidScope
 from agentauth.oauth.parameters import scope_names
-from agentauth.oauth.redirect_uris import is_loopback, require_registrable
+from agentauth.oauth.redirect_uris import LOOPBACK, is_loopback, require_registrable
 
 # What a client may do that nobody here registered: act for a person, under that person's consent
 _DEVICE = "urn:ietf:params:oauth:grant-type:device_code"
@@ -21,9 +21,12 @@ SECRET_METHODS = ("client_secret_basic", "client_secret_post")
 METHODS = ("none", *SECRET_METHODS, "private_key_jwt")
 SIGNED_INTROSPECTION = ("ES256",)  # RFC 9701 §6
 _MOST_URIS = 30
+_HERE = {host.strip("[]") for host in LOOPBACK}
 _NO_ENCRYPTION = ("introspection_encrypted_response_alg", "introspection_encrypted_response_enc")
 _ECHOED_TEXTS = ("client_uri", "logo_uri", "tos_uri", "policy_uri", "software_id", "software_version")
+_DESCRIBES = (*_ECHOED_TEXTS, "contacts", "scope")  # nothing depends on it
 _URLS = ("client_uri", "logo_uri", "tos_uri", "policy_uri")
+_DEMANDS = ("dpop_bound_access_tokens", "require_pushed_authorization_requests")  # RFC 9449 §5.2, RFC 9126 §6
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,7 @@ def read_registration(document: Mapping[str, Any]) -> ClientMetadata:
 
     A member that is null counts as left out (RFC 7592 §2.2).
     """
-    document = {name: value for name, value in document.items() if value is not None}
+    document = _without_nulls(document)
     uris = [require_registrable(uri) for uri in _redirect_uris(document)]
     method = document.get("token_endpoint_auth_method", "client_secret_basic")  # the default of §2
     if method not in METHODS:
@@ -65,6 +68,7 @@ def read_document(document: Mapping[str, Any]) -> ClientMetadata:
     """A client's own document: what we do not support in it is left aside, as long as something usable remains."""
     if any(name in document for name in ("client_secret", "client_secret_expires_at")):
         raise InvalidClientMetadata("A client document holds no secret.")
+    document = _without_nulls(document)
     if not isinstance(document.get("client_name"), str) or not document["client_name"].strip():
         raise InvalidClientMetadata("The client document has no client_name.")
     return _read(document, _usable(_redirect_uris(document)), _method_of_document(document), strict=False)
@@ -90,22 +94,37 @@ def _read(document: Mapping[str, Any], uris: list[str], method: str, *, strict: 
         "response_types": ["code"] if redirects else [],
         "token_endpoint_auth_method": method,
         "application_type": kind if kind in ("web", "native") else _kind_of(uris),
+        "id_token_signed_response_alg": "ES256",  # whatever was asked for; OpenID clients expect RS256 unless told
     }
-    echo |= told
-    if "scope" in document:
-        echo["scope"] = _scope(document["scope"])
-    for field in _ECHOED_TEXTS:
-        if field in document:
-            echo[field] = _text(document, field)
-    if "contacts" in document:
-        echo["contacts"] = _texts(document, "contacts", [])
-    if "dpop_bound_access_tokens" in document:  # RFC 9449 §5.2
-        echo["dpop_bound_access_tokens"] = _flag(document, "dpop_bound_access_tokens")
+    echo |= told | _described(document, strict=strict)
+    echo |= {name: _flag(document, name) for name in _DEMANDS if name in document}
     if jwks:
         echo["jwks"] = jwks
     if jwks_uri:
         echo["jwks_uri"] = jwks_uri
     return ClientMetadata(name, uris, usable, method, jwks, jwks_uri, echo)
+
+
+def _without_nulls(document: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in document.items() if value is not None}
+
+
+def _described(document: Mapping[str, Any], *, strict: bool) -> dict[str, Any]:
+    """What is only there to be read: wrong in a registration it is refused, in a client's own document left aside."""
+    found: dict[str, Any] = {}
+    for name in (name for name in _DESCRIBES if name in document):
+        try:
+            found[name] = _description(document, name)
+        except InvalidClientMetadata:
+            if strict:
+                raise
+    return found
+
+
+def _description(document: Mapping[str, Any], name: str) -> Any:
+    if name == "scope":
+        return _scope(document["scope"])
+    return _texts(document, name, []) if name == "contacts" else _text(document, name)
 
 
 def clean_name(name: Any, uris: list[str]) -> str:
@@ -145,10 +164,10 @@ def _usable(uris: list[Any]) -> list[str]:
 
 
 def _check_application_type(kind: Any, uris: list[str]) -> None:
-    """OpenID Registration §2: `web` means https on some server, `native` means this computer."""
+    """OpenID Registration §2: `web` means https on some server, never this computer; that is `native`."""
     if kind not in (None, "web", "native"):
         raise InvalidClientMetadata("application_type is web or native.")
-    if kind == "web" and any(not uri.startswith("https://") for uri in uris):
+    if kind == "web" and any(not uri.startswith("https://") or urlsplit(uri).hostname in _HERE for uri in uris):
         raise InvalidRedirectUri("A web application uses https redirect URIs; register as native instead.")
 
 
@@ -236,7 +255,10 @@ def _delivery(document: Mapping[str, Any], method: str, *, strict: bool) -> dict
 def _scope(value: Any) -> str:
     if not isinstance(value, str) or len(value) > 4096:
         raise InvalidClientMetadata("scope must be text.")
-    return " ".join(scope_names(value))
+    try:
+        return " ".join(scope_names(value))
+    except InvalidScope as wrong:  # RFC 7591 §3.2.2 knows this code and the one of redirects
+        raise InvalidClientMetadata(wrong.description) from None
 
 
 def _text(document: Mapping[str, Any], name: str) -> str:

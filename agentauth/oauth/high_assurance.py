@@ -12,8 +12,12 @@ LONGEST_CODE = 60  # seconds, §5.3.2.1
 
 
 def require_pushed(client: Agent, *, is_pushed: bool) -> None:
-    """§5.3.2.2: a request that came through the browser alone is refused; anybody could have written it."""
-    if client.high_assurance and not is_pushed:
+    """§5.3.2.2: a request that came through the browser alone is refused; anybody could have written it.
+
+    So it is for a client that says so of itself (RFC 9126 §6).
+    """
+    demanded = client.high_assurance or client.client_metadata.get("require_pushed_authorization_requests")
+    if demanded and not is_pushed:
         raise InvalidRequest("This client must push its authorization requests (RFC 9126).", reason="not_pushed")
 
 

@@ -66,9 +66,9 @@ def find(request_uri: str, client: Agent) -> PushedRequest | None:
 
 
 def parameters_of(row: PushedRequest, beside: Parameters) -> Parameters:
-    """What was pushed. Beside the address only client_id may stand: nobody adds to a checked request (§4)."""
-    if set(beside) - {"client_id", "request_uri"} or beside.flaws or beside.resources:
-        raise InvalidRequestUri("Only client_id may stand beside request_uri.", reason="beside_request_uri")
+    """What was pushed, and nothing else: what stands beside its address is not read (RFC 9101 §6.3)."""
+    if "request" in beside.sound():  # RFC 9101 §5: never both
+        raise InvalidRequestUri("request and request_uri do not go together.", reason="beside_request_uri")
     return Parameters([(name, value) for name, value in row.parameters])
 
 

@@ -12,14 +12,15 @@ from agentauth.oauth.errors import InvalidRedirectUri
 
 LOOPBACK = ("127.0.0.1", "[::1]", "localhost")
 LONGEST = 500
-_PLAIN = re.compile(r"[A-Za-z0-9._~:/?&=%+,;@!$'()*\[\]-]+\Z")  # RFC 3986 without fragment
+_PLAIN = re.compile(r"(?:[A-Za-z0-9._~:/?&=+,;@!$'()*\[\]-]|%[0-9A-Fa-f]{2})+\Z")  # RFC 3986 without fragment
 _LOOPBACK_URI = re.compile(
     r"http://(?P<host>127\.0\.0\.1|\[::1\]|localhost)(?::(?P<port>[0-9]{1,5}))?(?P<rest>[/?].*)?\Z"
 )
 _PRIVATE_SCHEME = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*):")
-# What a browser runs, shows or hands on by itself instead of opening an app
+# What a browser runs, shows or hands on by itself instead of opening an app; `urn` leads nowhere
 _NEVER = {"javascript", "data", "vbscript", "file", "blob", "about", "http", "https", "ws", "wss", "ftp", "mailto",
-          "tel", "sms", "view-source", "intent", "chrome", "resource", "filesystem", "jar", "ms-appx"}  # fmt: skip
+          "tel", "sms", "urn", "view-source", "intent", "chrome", "resource", "filesystem", "jar",
+          "ms-appx"}  # fmt: skip
 
 
 def require_registrable(uri: object) -> str:

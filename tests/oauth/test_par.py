@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from unittest import mock
 from urllib.parse import urlencode
 
+import jwt
 import pytest
 from django.test import Client
 from django.utils.timezone import now
 
+from agentauth.agents.models import Agent
 from agentauth.agents.registering import add_secret
 from agentauth.oauth import authorize as authorize_endpoint
 from agentauth.oauth import pushed_requests
@@ -20,7 +23,7 @@ from tenants.models import secret_hash
 from tenants.rls import in_tenant
 from tests import cast
 from tests.cast import House, events_of
-from tests.oauth.browser import CALLBACK, Flow, answer_in, basic
+from tests.oauth.browser import CALLBACK, Flow, answer_in, basic, register
 from tests.oauth.test_races import CALLERS, together
 
 
@@ -37,6 +40,10 @@ def pushed(flow: Flow, **changes: Any) -> str:
 def bring(flow: Flow, uri: str, browser: Client | None = None, **beside: Any) -> Any:
     query = urlencode({"client_id": flow.agent.client_id, "request_uri": uri} | beside, doseq=True)
     return (browser or flow.browser).get(f"{flow.path('authorize')}?{query}")
+
+
+def aud_of(tokens: dict[str, Any]) -> Any:
+    return jwt.decode(tokens["access_token"], options={"verify_signature": False})["aud"]
 
 
 def refused_for(flow: Flow) -> list[str]:
@@ -212,19 +219,45 @@ def test_who_must_sign_in_first_comes_back_to_it_in_the_same_browser_only(flow: 
     "beside",
     [
         {"scope": "finance:enter"},
-        {"redirect_uri": CALLBACK},
+        {"redirect_uri": "https://evil.example/cb"},
         {"state": "other"},
-        {"resource": "http://localhost:8001/acme/office"},
-        {"prompt": ["none", "none"]},
-        {"request": "x.y.z"},
+        {"resource": "http://localhost:8001/acme/office-mcp"},
+        {"response_type": "token", "code_challenge": "other", "prompt": "none"},
     ],
 )
 def test_nothing_is_added_to_a_pushed_request(flow: Flow, beside: dict[str, Any]) -> None:
+    """RFC 9101 §6.3: clients repeat some of it there, and nobody changes a request that way."""
+    answer = flow.answer(bring(flow, pushed(flow), **beside))
+    assert answer["Location"].startswith(f"{CALLBACK}?")
+    back = answer_in(answer)
+    tokens = flow.redeem(back["code"]).json()
+    assert back["state"] == "s t&=é" and aud_of(tokens) == flow.resource
+    assert set(tokens["scope"].split()) == {"rooms:read", "meeting:enter"}
+
+
+@pytest.mark.parametrize(
+    ("beside", "reason"),
+    [({"request": "x.y.z"}, "beside_request_uri"), ({"prompt": ["none", "none"]}, "repeated_parameter")],
+)
+def test_what_may_never_stand_beside_a_pushed_request_ends_it(flow: Flow, beside: dict[str, Any], reason: str) -> None:
+    """RFC 9101 §5, RFC 6749 §3.1."""
     uri = pushed(flow)
     answer = bring(flow, uri, **beside)
     assert answer.status_code == 400 and "Location" not in answer
-    assert refused_for(flow) == ["beside_request_uri"]
+    assert refused_for(flow) == [reason]
     assert_second_use_is_refused(flow, uri)
+
+
+def test_a_client_may_bind_itself_to_pushing(flow: Flow) -> None:
+    """RFC 9126 §6: `require_pushed_authorization_requests` in what it says of itself."""
+    said = register(flow.house, {"redirect_uris": [CALLBACK], "require_pushed_authorization_requests": True}).json()
+    assert said["require_pushed_authorization_requests"] is True
+    with in_tenant(flow.house.tenant.id):
+        mine = replace(flow, agent=Agent.objects.get(client_id=said["client_id"]), secret=said["client_secret"])
+    refusal = answer_in(mine.authorize(scope="rooms:read"))
+    assert (refusal["error"], refusal["iss"]) == ("invalid_request", flow.issuer)
+    assert refused_for(flow) == ["not_pushed"]
+    assert "code" in answer_in(mine.answer(bring(mine, pushed(mine, scope="rooms:read"))))
 
 
 def test_another_client_cannot_bring_it_nor_use_it_up(flow: Flow) -> None:

@@ -50,6 +50,7 @@ def test_a_client_registers_itself_and_everything_is_echoed(acme: House) -> None
     assert answer.status_code == 201 and "no-store" in answer["Cache-Control"]  # §3.2.1
     said = answer.json()
     assert {name: said[name] for name in NATIVE} == NATIVE and said["scope"] == "rooms:read"
+    assert said["id_token_signed_response_alg"] == "ES256"  # OpenID Registration §2 has RS256 where nothing is said
     assert "client_secret" not in said and "unknown" not in said and isinstance(said["client_id_issued_at"], int)
     agent = agent_of(acme, said["client_id"])
     assert agent.approved_at is None and agent.owner_id is None and agent.ceiling_risk == "read"
@@ -104,6 +105,11 @@ def test_a_self_registered_client_works_at_once_but_only_to_read(acme: House) ->
         ({"redirect_uris": ["javascript:alert(1)"]}, "invalid_redirect_uri"),
         (NATIVE | {"application_type": "web"}, "invalid_redirect_uri"),
         (NATIVE | {"application_type": "toaster"}, "invalid_client_metadata"),
+        # OpenID Registration §2: a web application is not on its person's computer
+        ({"application_type": "web", "redirect_uris": ["https://localhost/cb"]}, "invalid_redirect_uri"),
+        ({"application_type": "web", "redirect_uris": ["https://127.0.0.1:8443/cb"]}, "invalid_redirect_uri"),
+        (NATIVE | {"scope": 'a"b'}, "invalid_client_metadata"),
+        (NATIVE | {"require_pushed_authorization_requests": "yes"}, "invalid_client_metadata"),
         (NATIVE | {"token_endpoint_auth_method": "tls_client_auth"}, "invalid_client_metadata"),
         (NATIVE | {"token_endpoint_auth_method": ["none"]}, "invalid_client_metadata"),
         (NATIVE | {"token_endpoint_auth_method": "private_key_jwt"}, "invalid_client_metadata"),
@@ -194,6 +200,7 @@ def test_real_shapes_of_documents_are_accepted(acme: House, web: Web, case: dict
     assert agent.token_endpoint_auth_method == case["method"]
     assert agent.approved_at is None and agent.ceiling_risk == "read"
     assert set(agent.grant_types) <= set(SELF_SERVICE_GRANTS)
+    assert not set(case.get("aside", ())) & set(agent.client_metadata)
 
 
 @pytest.mark.parametrize("case", DOCUMENTS["refused"], ids=lambda case: case["name"])
