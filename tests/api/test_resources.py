@@ -128,3 +128,19 @@ def test_a_resource_of_globex_is_not_there(acme):
     refused(api.get(f"/resources/{theirs.id}"), "not-found", 404)
     refused(api.patch(f"/resources/{theirs.id}", {"name": "Mine"}), "not-found", 404)
     refused(api.post(f"/resources/{theirs.id}/retire"), "not-found", 404)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"upstream_auth": {}}, "upstream_auth.kind"),
+        ({"upstream_auth": {"kind": "bearer"}}, "upstream_auth.secret"),
+        ({"sign_in": {"from_risk": "read"}}, "sign_in.acr"),
+        ({"scopes": [{"name": "rooms:read"}]}, "scopes.0.words"),
+        ({"operations": [{"key": "GET /rooms"}]}, "operations.0.scope"),
+    ],
+)
+def test_what_a_change_names_it_names_whole(acme, change, field):
+    answer = robot(acme).patch(f"/resources/{acme.office.id}", change)
+    assert answer.status_code == 422 and field in [one["field"] for one in answer.json()["errors"]], answer.json()
+    assert robot(acme).patch(f"/resources/{acme.office.id}", {"upstream_auth": {"kind": "none"}}).status_code == 200
