@@ -40,7 +40,7 @@ class KeysChange(Strict):
 
 
 class Keys(TenantView):
-    read_scope, write_scope = "agents:read", "agents:write"
+    read_scope, write_scope = "keys:read", "keys:write"
 
     @extend_schema(operation_id="getKeys", summary="Read issuer and signing keys", responses=Answers(KeysShape))
     def get(self, request: Request) -> Response:
@@ -60,7 +60,7 @@ class Keys(TenantView):
 
 
 class RotateKeys(TenantView):
-    write_scope = "agents:write"
+    write_scope = "keys:write"
 
     @extend_schema(
         operation_id="rotateKeys",
@@ -76,7 +76,7 @@ class RotateKeys(TenantView):
 
 
 class WithdrawKeys(TenantView):
-    write_scope = "agents:write"
+    write_scope = "keys:write"
 
     @extend_schema(
         operation_id="withdrawKeys",

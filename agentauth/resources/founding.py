@@ -20,6 +20,8 @@ MANAGEMENT_SCOPES = {
     "resources:write": ("Register and change resources", Risk.DANGEROUS),
     "grants:read": ("See grants", Risk.READ),
     "grants:write": ("Give and end grants", Risk.DANGEROUS),
+    "keys:read": ("See signing keys", Risk.READ),
+    "keys:write": ("Make and withdraw signing keys", Risk.DANGEROUS),
     "events:read": ("Search the record", Risk.READ),
     "exports:read": ("See evidence exports", Risk.READ),
     "exports:write": ("Export evidence", Risk.CHANGE),

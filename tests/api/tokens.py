@@ -83,7 +83,7 @@ class Api:
 
 
 WRITE = ("agents:read", "agents:write", "resources:read", "resources:write", "grants:read", "grants:write",
-         "events:read", "exports:read", "exports:write")  # fmt: skip
+         "keys:read", "keys:write", "events:read", "exports:read", "exports:write")  # fmt: skip
 
 
 def robot(house: House, *scopes: str) -> Api:
