@@ -114,6 +114,7 @@ def test_a_change_replaces_everything_and_what_is_left_out_is_gone(acme: House) 
     assert answer.status_code == 200, answer.content  # §2.2
     said = answer.json()
     assert said["client_name"] == "Renamed" and not {"software_id", "contacts", "scope"} & set(said)
+    assert said["client_id"] == mine.said["client_id"]
     assert mine.agent.name == "Renamed"
     assert mine.ask("get").json() == said
     (event,) = events_of(acme.tenant.id, "agent.changed")

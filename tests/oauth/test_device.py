@@ -205,6 +205,19 @@ def test_a_device_code_is_redeemed_once_by_its_client(device: Flow, acme: House)
     ]
 
 
+def test_no_token_is_fetched_without_the_clients_proof_or_without_a_code(device: Flow) -> None:
+    """§3.4: what was allowed waits for the client that asked."""
+    said = started(device)
+    allow(device, said["user_code"])
+    for wrong in ("aas_wrong", ""):
+        answer = poll(device, said["device_code"], client_secret=wrong)
+        assert (answer.status_code, answer.json()["error"]) == (401, "invalid_client")
+    assert refused_for(device, "client.refused") == ["wrong_secret", "authentication_method"]
+    assert device.post("token", {"grant_type": GRANT} | device.proof()).json()["error"] == "invalid_request"
+    assert refused_for(device, "token.refused") == ["missing_parameter"]
+    assert poll(device, said["device_code"]).status_code == 200
+
+
 def test_a_device_code_that_comes_again_ends_what_it_gave(device: Flow) -> None:
     said = started(device)
     allow(device, said["user_code"])
