@@ -8,6 +8,7 @@ python -m tests.races.beside web|gateway DESCRIPTOR...
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sys
@@ -47,19 +48,27 @@ def _born(application: Any, descriptor: int) -> int:
 
 
 def told(application: Any) -> Any:
-    """The application, which also says which process it is and lets itself be changed."""
+    """The application, which also says which process it is, and lets itself be changed or be silenced."""
     from tests.races.mutants import MUTANTS
 
-    cure = MUTANTS[""]()
+    cure, silent = MUTANTS[""](), False
 
     async def answer(scope: dict[str, Any], receive: Any, send: Any) -> None:
-        nonlocal cure
+        nonlocal cure, silent
+
+        async def say(message: dict[str, Any]) -> None:
+            if silent:
+                await asyncio.sleep(3600)
+            await send(message)
+
         if scope["type"] != "http" or not scope["path"].startswith("/-"):
-            await application(scope, receive, send)
+            await application(scope, receive, say)
             return
-        if scope["path"].startswith("/-mutant/"):
+        _, what, value = scope["path"].split("/")
+        if what == "-mutant":
             cure()
-            cure = MUTANTS[scope["path"].removeprefix("/-mutant/")]()
+            cure = MUTANTS[value]()
+        silent = what == "-silent"
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": str(os.getpid()).encode()})
 

@@ -118,11 +118,13 @@ def _race(teams: list[tuple[Artefact, list[Caller]]], dice: random.Random, kille
             caller.load(artefact.request)
     everybody = [caller for _, callers in teams for caller in callers]
     dice.shuffle(everybody)
+    door = dice.choice(killed.doors) if killed else None
+    if killed and door and dice.random() < 0.5:  # to be killed between deed and answer would else be rare luck
+        killed.silence(door)
     for caller in everybody:
         caller.fire()
-    door = dice.choice(killed.doors) if killed else None
-    if killed and door:  # while they are answered, rather early, when most is still to be written
-        _await_answers(everybody, int(len(everybody) / 2 * dice.random() ** 2))
+    if killed and door:
+        _await_answers(everybody, dice.randrange(len(everybody) // 2))
         time.sleep(dice.uniform(0, 0.02))
         killed.kill(door)
     found = [Raced(artefact, [caller.answer() for caller in callers]) for artefact, callers in teams]
