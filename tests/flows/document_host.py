@@ -6,11 +6,12 @@ import datetime
 import json
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -19,11 +20,16 @@ from cryptography.x509.oid import NameOID
 
 
 class DocumentHost:
-    """`publish` puts a document on the web; `fetched` says which paths were asked for, in order."""
+    """`publish` puts a document on the web; `fetched` says which paths were asked for, in order.
 
-    def __init__(self, port: int) -> None:
+    `answers` holds what answers a form that is posted to a path.
+    """
+
+    def __init__(self, port: int, certificate: Path) -> None:
         self.base = f"https://localhost:{port}"
+        self.certificate = certificate
         self.documents: dict[str, Any] = {}
+        self.answers: dict[str, Callable[[dict[str, str]], Any]] = {}
         self.fetched: list[str] = []
 
     def publish(self, path: str, document: dict[str, Any]) -> str:
@@ -54,11 +60,18 @@ def document_host(certificate: Path) -> Iterator[DocumentHost]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             host.fetched.append(self.path)
-            found = host.documents.get(self.path)
+            self._say(host.documents.get(self.path), "max-age=600")
+
+        def do_POST(self) -> None:
+            form = self.rfile.read(int(self.headers.get("Content-Length", "0"))).decode()
+            answer = host.answers.get(self.path)
+            self._say(answer(dict(parse_qsl(form))) if answer else None, "no-store")
+
+        def _say(self, found: Any, cache: str) -> None:
             body = json.dumps(found).encode()
             self.send_response(404 if found is None else 200)
             self.send_header("Content-Type", "application/json")
-            self.send_header("Cache-Control", "max-age=600")
+            self.send_header("Cache-Control", cache)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
@@ -72,7 +85,7 @@ def document_host(certificate: Path) -> Iterator[DocumentHost]:
     _certify(certificate)
     context.load_cert_chain(certificate, certificate.with_suffix(".key"))
     server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-    host = DocumentHost(server.server_address[1])
+    host = DocumentHost(server.server_address[1], certificate)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield host

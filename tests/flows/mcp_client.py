@@ -59,7 +59,7 @@ def by_itself(
 
 
 @asynccontextmanager
-async def connected(url: str, auth: OAuthClientProvider, mode: str) -> AsyncIterator[Client]:
+async def connected(url: str, auth: httpx2.Auth, mode: str) -> AsyncIterator[Client]:
     async with (
         httpx2.AsyncClient(auth=auth, timeout=30) as http,
         Client(streamable_http_client(url, http_client=http), mode=mode) as client,

@@ -49,7 +49,16 @@ function byItself({ client_id: clientId, issuer: expectedIssuer, secret: clientS
     : new sdk.PrivateKeyJwtProvider({ clientId, privateKey, algorithm: 'ES256', expectedIssuer });
 }
 
-const authProvider = told.itself ? byItself(told.itself) : kept;
+/** What an agent uses whose organisation's sign-in provider decides: the provider's letter instead of a browser. */
+function byLetter({ client_id: clientId, secret: clientSecret, issuer: expectedIssuer, provider: idpUrl, id_token: idToken }) {
+  const assertion = async ({ authorizationServerUrl: audience, resourceUrl: resource, scope, fetchFn }) => {
+    const asked = { idpUrl, audience, resource, idToken, clientId, clientSecret: 'at-the-provider', scope, fetchFn };
+    return (await sdk.discoverAndRequestJwtAuthGrant(asked)).jwtAuthGrant;
+  };
+  return new sdk.CrossAppAccessProvider({ assertion, clientId, clientSecret, expectedIssuer });
+}
+
+const authProvider = told.itself ? byItself(told.itself) : told.letter ? byLetter(told.letter) : kept;
 let client, transport;
 
 function begin() {
