@@ -209,7 +209,15 @@ def _require_holder(request: HttpRequest, claims: dict[str, Any], token: str, ca
     """RFC 9449 §7: a bound token is nothing to its bearer alone."""
     url = settings.KNOBS.base_url + escape_uri_path(request.path)
     try:
-        possession.require_holder(caller.tenant, claims, token, request=request, url=url)
+        possession.require_holder(
+            caller.tenant,
+            claims,
+            token,
+            is_dpop=request.headers["Authorization"].partition(" ")[0].lower() == "dpop",
+            proof=request.headers.get("DPoP", ""),
+            method=str(request.method),
+            url=url,
+        )
     except possession.WrongScheme as wrong:
         is_bound = wrong.reason == Reason.PROOF_MISSING
         problem = untrusted(

@@ -192,7 +192,7 @@ def refuse(call: Call, error: OAuthError, action: Action) -> Answer:
     return Answer(error.document(), error.status, headers)
 
 
-def record_refusal(call: Call, error: OAuthError, action: Action) -> None:
+def record_refusal(call: Call, error: OAuthError, action: Action, *, status: int | None = None) -> None:
     """In the tenant's transaction. Says why in our words and never holds what was presented."""
     agent_id = call.client.id if call.client else None
     record(
@@ -204,7 +204,7 @@ def record_refusal(call: Call, error: OAuthError, action: Action) -> None:
         member_id=error.member_id,
         decision="refuse",
         reasons=[error.reason],
-        status=error.status,
+        status=status or error.status,
         ip=call.ip,
         details={"error": error.code} | ({"grant_type": call.grant_type} if call.grant_type else {}),
     )

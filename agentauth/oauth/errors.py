@@ -110,6 +110,14 @@ class UnmetAuthenticationRequirements(OAuthError):
     code = "unmet_authentication_requirements"
 
 
+class SecondFactorMissing(UnmetAuthenticationRequirements):
+    """They have not set up what it takes, and can: a passkey, or where that will do a code from an app."""
+
+    def __init__(self, description: str, *, only_passkey: bool) -> None:
+        super().__init__(description)
+        self.only_passkey = only_passkey
+
+
 class LoginRequired(OAuthError):
     """OpenID Connect Core §3.1.2.6, as the next one."""
 
@@ -160,10 +168,17 @@ class InvalidClientMetadata(OAuthError):
 
 
 class InvalidToken(OAuthError):
-    """RFC 6750 §3.1, for the registration access token (RFC 7592 §2)."""
+    """RFC 6750 §3.1, for the registration access token (RFC 7592 §2) and at the UserInfo endpoint."""
 
     code = "invalid_token"
     status = 401
+
+
+class InsufficientScope(OAuthError):
+    """RFC 6750 §3.1: the token is good, but not for this."""
+
+    code = "insufficient_scope"
+    status = 403
 
 
 class AgentStopped(OAuthError):

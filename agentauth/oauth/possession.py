@@ -63,27 +63,24 @@ class WrongScheme(Exception):
         self.reason = reason
 
 
-def require_holder(tenant: Tenant, claims: dict[str, Any], token: str, *, request: HttpRequest, url: str) -> None:
+def require_holder(
+    tenant: Tenant, claims: dict[str, Any], token: str, *, is_dpop: bool, proof: str, method: str, url: str
+) -> None:
     """That who sends us a good access token of ours holds the key which it is bound to (§7.1).
 
-    In the tenant's transaction; uses up the proof. Raises WrongScheme, InvalidDPoPProof, UseDPoPNonce.
+    `is_dpop`: it came under that scheme; `proof` is what stood in the DPoP header. In the tenant's transaction; uses up
+    the proof. Raises WrongScheme, InvalidDPoPProof, UseDPoPNonce.
     """
     bound_to = (claims.get("cnf") or {}).get("jkt")
-    if uses_dpop(request) != ("cnf" in claims):
+    if is_dpop != ("cnf" in claims):
         raise WrongScheme(Reason.PROOF_MISSING if bound_to else Reason.TOKEN_NOT_BOUND)
     if "cnf" not in claims:
         return
-    shown = request.headers.get("DPoP", "")
-    proof = read_proof(shown, method=str(request.method), url=url, now=time.time(), token=token)
-    if proof.jkt != bound_to:
+    read = read_proof(proof, method=method, url=url, now=time.time(), token=token)
+    if read.jkt != bound_to:
         raise InvalidDPoPProof("The proof is by another key than the token is bound to.", reason="proof_key")
-    if not spend_once(tenant.id, "dpop", proof.mark, proof.expires):
+    if not spend_once(tenant.id, "dpop", read.mark, read.expires):
         raise InvalidDPoPProof("This proof was used before.", reason="proof_replayed")
-
-
-def uses_dpop(request: HttpRequest) -> bool:
-    """Did its token come under the scheme DPoP (§7.1)?"""
-    return request.headers.get("Authorization", "").partition(" ")[0].lower() == "dpop"
 
 
 def nonce_header(request: HttpRequest) -> dict[str, str]:

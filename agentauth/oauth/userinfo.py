@@ -1,53 +1,52 @@
 """UserInfo endpoint (OpenID Connect Core §5.3): who signed in, for the access token that came with that sign-in."""
 
-from dataclasses import replace
 from typing import Any
 
-from django.http import HttpRequest, HttpResponse
-from django.views.decorators.csrf import csrf_exempt
-
+from agentauth.agents.models import Agent
 from agentauth.keys.addresses import issuer
-from agentauth.oauth.door import PREFLIGHT, Answer, respond
-from agentauth.oauth.errors import InvalidDPoPProof, UseDPoPNonce
+from agentauth.oauth.door import Answer, Call, oauth_endpoint, record_refusal
+from agentauth.oauth.errors import InsufficientScope, InvalidDPoPProof, InvalidToken, OAuthError, UseDPoPNonce
 from agentauth.oauth.models import AuthorizationCode, BackchannelRequest, DeviceRequest
 from agentauth.oauth.own_token import read_own_token
-from agentauth.oauth.possession import WrongScheme, challenge, nonce_header, require_holder, uses_dpop
-from tenants.access import find_tenant
+from agentauth.oauth.possession import WrongScheme, challenge, require_holder
+from agentauth.policy.decision import Reason
+from audit.actions import Action
 from tenants.models import Member, Tenant
 from tenants.rls import in_tenant
 
 
-@csrf_exempt
-def userinfo(request: HttpRequest, tenant: str) -> HttpResponse:
+@oauth_endpoint(refused=Action.AUTHORIZATION_REFUSED, methods=("GET", "HEAD", "POST"))
+def userinfo(call: Call) -> Answer:
     """GET or POST with the token in the header (§5.3.1); never from a cookie, so any page may call it."""
-    here = find_tenant(tenant)
-    if here is None:
-        return respond(Answer({"error": "not_found"}, 404), cors=True)
-    if request.method == "OPTIONS":
-        return HttpResponse(status=204, headers=PREFLIGHT)
-    if request.method not in ("GET", "HEAD", "POST"):
-        return respond(Answer({"error": "invalid_request"}, 405, {"Allow": "GET, HEAD, POST, OPTIONS"}), cors=True)
-    answer = _answer(request, here)
-    return respond(replace(answer, headers={**answer.headers, **nonce_header(request)}), cors=True)
-
-
-def _answer(request: HttpRequest, here: Tenant) -> Answer:
-    scheme, _, presented = request.headers.get("Authorization", "").partition(" ")
+    scheme, _, presented = call.authorization.partition(" ")
+    presented, is_dpop = presented.strip(), scheme.lower() == "dpop"
     if scheme.lower() not in ("bearer", "dpop") or not presented:
-        return _challenge(here, "")  # RFC 6750 §3.1: no error code where nothing was presented
-    presented, is_dpop = presented.strip(), uses_dpop(request)
+        # RFC 6750 §3.1: no error code where nothing was presented; RFC 9449 §7.2: either scheme will do
+        both = f"{_bearer(call.tenant)}, {challenge()}"
+        return Answer(None, 401, {"WWW-Authenticate": both})
     try:
-        with in_tenant(here.id):
-            claims = read_own_token(here, presented)
-            if claims is None:
-                return _challenge(here, "invalid_token", is_dpop=is_dpop)
-            require_holder(here, claims, presented, request=request, url=f"{issuer(here)}/oauth/userinfo")
-            told = _told(here, claims)
-    except WrongScheme:
-        return _challenge(here, "invalid_token", is_dpop=is_dpop)
-    except (InvalidDPoPProof, UseDPoPNonce) as wrong:
-        return _challenge(here, wrong.code, is_dpop=True, description=wrong.description)
-    return Answer(told) if told else _challenge(here, "insufficient_scope", is_dpop=is_dpop)
+        with in_tenant(call.tenant.id):
+            told = _told(call.tenant, _claims(call, presented, is_dpop=is_dpop))
+        if not told:
+            raise InsufficientScope("This token is of no sign-in that asked for openid.")
+    except (InvalidToken, InsufficientScope, InvalidDPoPProof, UseDPoPNonce) as wrong:
+        return _refused(call, wrong, is_dpop=is_dpop)
+    return Answer(told)
+
+
+def _claims(call: Call, presented: str, *, is_dpop: bool) -> dict[str, Any]:
+    """Of a token that counts now, from who may use it. In the tenant's transaction."""
+    claims = read_own_token(call.tenant, presented)
+    if claims is None:
+        raise InvalidToken("The access token is not valid here.", reason="access_token_void")
+    call.client = Agent.objects.filter(tenant=call.tenant, client_id=claims["client_id"]).first()
+    url = f"{issuer(call.tenant)}/oauth/userinfo"
+    try:
+        require_holder(call.tenant, claims, presented, is_dpop=is_dpop, proof=call.dpop, method=call.method, url=url)
+    except WrongScheme as wrong:
+        is_bound = wrong.reason == Reason.PROOF_MISSING
+        raise InvalidToken(wrong.reason.words, reason="proof_missing" if is_bound else "token_not_bound") from None
+    return claims
 
 
 def _told(tenant: Tenant, claims: dict[str, Any]) -> dict[str, str]:
@@ -67,12 +66,17 @@ def _told(tenant: Tenant, claims: dict[str, Any]) -> dict[str, str]:
     return told
 
 
-def _challenge(tenant: Tenant, error: str, *, is_dpop: bool = False, description: str = "") -> Answer:
+def _refused(call: Call, wrong: OAuthError, *, is_dpop: bool) -> Answer:
     """In the scheme that was used (RFC 6750 §3, RFC 9449 §7.1)."""
-    if is_dpop:
-        said = challenge(error, description)
-    else:
-        said = f'Bearer realm="{issuer(tenant)}"' + (f', error="{error}"' if error else "")
-    status = 403 if error == "insufficient_scope" else 401
+    status = 403 if isinstance(wrong, InsufficientScope) else 401
+    if wrong.on_record:
+        with in_tenant(call.tenant.id):
+            record_refusal(call, wrong, Action.AUTHORIZATION_REFUSED, status=status)
+    plain = f'{_bearer(call.tenant)}, error="{wrong.code}"'
+    said = challenge(wrong.code, wrong.description) if is_dpop else plain
     said += ', scope="openid"' if status == 403 else ""
-    return Answer({"error": error} if error else None, status, {"WWW-Authenticate": said})
+    return Answer(wrong.document(), status, {"WWW-Authenticate": said})
+
+
+def _bearer(tenant: Tenant) -> str:
+    return f'Bearer realm="{issuer(tenant)}"'

@@ -65,6 +65,9 @@ def test_a_token_of_no_sign_in_learns_nothing(flow: Flow) -> None:
 def test_without_a_good_token_it_is_a_challenge(flow: Flow, globex: House) -> None:
     none = Client().get(flow.path("userinfo"))
     assert none.status_code == 401 and "error" not in none["WWW-Authenticate"]  # RFC 6750 §3.1
+    assert (
+        none["WWW-Authenticate"].startswith("Bearer ") and ", DPoP algs=" in none["WWW-Authenticate"]
+    )  # RFC 9449 §7.2
     tokens = flow.tokens(scope="openid rooms:read")
     wrong = [tokens["access_token"] + "x", tokens["id_token"], tokens["refresh_token"], "x" * 9000]
     for token in wrong:
@@ -73,6 +76,25 @@ def test_without_a_good_token_it_is_a_challenge(flow: Flow, globex: House) -> No
     assert ask(flow, tokens["access_token"], tenant="globex").status_code == 401
     assert ask(flow, tokens["access_token"], scheme="Basic").status_code == 401
     assert ask(flow, tokens["access_token"], tenant="nobody").status_code == 404
+
+
+def test_every_refusal_is_on_record_and_who_showed_nothing_is_not(flow: Flow) -> None:
+    """Whose token it was stands there as soon as that is known, and never the token."""
+    Client().get(flow.path("userinfo"))
+    tokens = flow.tokens(scope="openid rooms:read")
+    good, other = tokens["access_token"], flow.refresh(tokens["refresh_token"]).json()["access_token"]
+    ask(flow, good + "x")
+    ask(flow, other)
+    ask(flow, good, scheme="DPoP")
+    assert ask(flow, good).status_code == 200
+    said = events_of(flow.house.tenant.id, "authorization.refused")
+    agent = flow.agent.id
+    assert [(event.reasons[0], event.details["error"], event.status, event.agent_id) for event in said] == [
+        ("access_token_void", "invalid_token", 401, None),
+        ("insufficient_scope", "insufficient_scope", 403, agent),
+        ("token_not_bound", "invalid_token", 401, agent),
+    ]
+    assert not any(token in event.body for event in said for token in (good, other))
 
 
 def test_what_has_ended_learns_nothing(flow: Flow) -> None:
