@@ -26,14 +26,14 @@ def raise_limits() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
 
 
-def serve(application: Any, **options: Any) -> None:
+def serve(application: Any, http: type | None = None, **options: Any) -> None:
     """Answer until told to stop. `application` is ASGI, or its name."""
     from agentauth.web.protocol import Patience
 
     uvicorn.run(
         application,
         loop="uvloop",
-        http=Patience,
+        http=http or Patience,
         ws="none",
         lifespan="on",
         log_config=None,

@@ -6,7 +6,8 @@ gets the same, a token with times, `jti` and event of its own. Of a refresh (§4
 with the next token of the family would get. Whatever is announced ends what it may be about; while nothing is heard,
 after a while, and for every refusal, the ordinary way answers. No token before its event's commit.
 
-ASGI, on one event loop: between a request and its commit no thread waits.
+An ASGI application on one event loop: between a request and its commit no thread waits. A server that has a whole
+request at hand may ask `at_once` before it makes a task of it (`agentauth/web/short.py`).
 """
 
 import asyncio
@@ -15,32 +16,39 @@ import secrets
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Protocol, TypeVar
 from urllib.parse import urlsplit
 from uuid import UUID
 
 import jwt
-import orjson
 from django.conf import settings
 from django.core.exceptions import ObjectDoesNotExist
 from django.db import DatabaseError, close_old_connections
 
 from agentauth.keys.ring import RingError
-from agentauth.keys.signing import NoSigningKey, signed_by
-from agentauth.oauth.errors import OAuthError, TemporarilyUnavailable
+from agentauth.keys.signing import NoSigningKey
+from agentauth.oauth.errors import OAuthError
 from agentauth.oauth.hearing import Hearing
-from agentauth.oauth.lane_request import Message, Receive, Request, Scope, Send, Unread, read
-from agentauth.oauth.ledger import Ledger, Unrecorded
+from agentauth.oauth.lane_request import (
+    Headers,
+    Message,
+    Receive,
+    Request,
+    Scope,
+    Send,
+    Unread,
+    again,
+    is_for_us,
+    length_of,
+    read,
+    whole,
+)
+from agentauth.oauth.lane_token import Issuing, Rotating
+from agentauth.oauth.ledger import Ledger
 from agentauth.oauth.memory import Introspected, Issuable, Memory, Remembered, Rotatable
 from agentauth.oauth.remembering import Answer, worth_remembering
-from agentauth.oauth.statements import Rotation, Row
-from audit.actions import Action
-from audit.record import event_row
 from tenants.access import find_tenant
-from tenants.models import secret_hash
-from tenants.rls import new_id
 
 log = logging.getLogger(__name__)
 
@@ -62,29 +70,6 @@ class Ordinary(Protocol):
     def stop(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Next:
-    """The refresh token that takes the place of one."""
-
-    spent_hash: bytes
-    secret: str
-
-    def rotation(self, entry: Rotatable, jti: str) -> Rotation:
-        latest = datetime.now(UTC) + timedelta(days=settings.KNOBS.refresh_token_days)
-        return Rotation(
-            token_hash=self.spent_hash,
-            next_hash=secret_hash(self.secret),
-            family=entry.family,
-            family_scope=entry.family_scope,
-            auth_time=entry.auth_time,
-            acr=entry.acr,
-            family_ends=entry.family_ends,
-            next_ends=min(latest, entry.family_ends, entry.grant_ends),
-            next_id=str(new_id()),
-            jti=jti,
-        )
-
-
 class Lane:
     """In front of `ordinary`, a whole application."""
 
@@ -96,27 +81,41 @@ class Lane:
         self._tenants: dict[str, str] = {}
         self._ours = urlsplit(settings.KNOBS.base_url).netloc
         self._seconds = settings.KNOBS.access_token_seconds
-        self.answered = 0  # by the lane itself
+        self.answered = 0  # by the lane itself, or begun to be
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._live(receive, send)
             return
+        target = scope["raw_path"] + (b"?" + scope["query_string"] if scope["query_string"] else b"")
+        if not self.takes(scope["method"].encode(), target, scope["headers"]):
+            await self._pass_on(scope, receive, send)
+            return
         try:
-            request = await read(scope, receive, self._ours)
+            body = await whole(receive)
         except Unread:
             return
+        request = read(target, scope["headers"], body, (scope.get("client") or ("",))[0], self._ours)
         if request is None:
-            await self._pass_on(scope, receive, send)
+            await self._pass_on(scope, again(body), send)
             return
         answer = await self._again(request)
         if answer is None:
             await self._ask_and_remember(request, scope, send)
             return
-        self.answered += 1
         headers = [*answer.headers, (b"content-length", str(len(answer.content)).encode())]
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": answer.content})
+
+    @staticmethod
+    def takes(method: bytes, target: bytes, headers: Headers) -> bool:
+        """Whether `at_once` may know what to say."""
+        return is_for_us(method, target) and length_of(headers) is not None
+
+    def at_once(self, target: bytes, headers: Headers, body: bytes, ip: str) -> Answer | Issuing | None:
+        """What is said to this request that it takes, if nothing but a commit need be waited for; else None."""
+        request = read(target, headers, body, ip, self._ours)
+        return self._say(request) if request is not None and self.hearing.is_fresh else None
 
     async def start(self) -> None:
         self.hearing.start()
@@ -146,68 +145,51 @@ class Lane:
     # -- the same again
 
     async def _again(self, request: Request) -> Answer | None:
+        if self.memory.get(request.key) is None or not await self.hearing.becomes_fresh(_DOUBT_ENDS):
+            return None
+        said = self._say(request)
+        if isinstance(said, Issuing):
+            told: asyncio.Future[Answer | None] = asyncio.get_running_loop().create_future()
+            said.tell = lambda answer: None if told.done() else told.set_result(answer)  # done: the client went away
+            return await told
+        return said
+
+    def _say(self, request: Request) -> Answer | Issuing | None:
+        """While nothing can have been missed."""
         entry = self.memory.get(request.key)
         if entry is None:
             return None
-        if not self.hearing.is_fresh:
-            await self.hearing.becomes_fresh(_DOUBT_ENDS)
-            entry = self.memory.get(request.key)
-            if entry is None or not self.hearing.is_fresh:
-                return None
         if entry.until < time.monotonic():
             self.memory.drop(request.key)
             return None
         if isinstance(entry, Introspected):
-            return Answer(200, entry.headers, entry.body) if time.time() < entry.expires else None
-        if isinstance(entry, Rotatable):
-            return await self._rotate(entry, request)
-        return await self._issue(entry, request) if isinstance(entry, Issuable) else None
+            if time.time() >= entry.expires:
+                return None
+            self.answered += 1
+            return Answer(200, entry.headers, entry.body)
+        return self._issue(entry, request) if isinstance(entry, Issuable) else None
 
-    async def _rotate(self, entry: Rotatable, request: Request) -> Answer | None:
-        """As `grants/refresh_token.py` does: this one is used up, the next one may be asked with as this one was."""
-        spent, fresh = request.refresh_token, secrets.token_urlsafe(32)
-        key = request.key_after(spent, fresh)
-        if key is None:
-            return None
-        tenant_id = entry.event["tenant_id"]
-        self.memory.drop(request.key)
-        before = self.memory.mark(tenant_id)
-        answer = await self._issue(entry, request, Next(secret_hash(spent), fresh))
-        if answer is not None and answer.status == 200:
-            self.memory.keep(key, entry, tenant_id=tenant_id, unchanged_since=before)
-        return answer
-
-    async def _issue(self, entry: Issuable, request: Request, after: Next | None = None) -> Answer | None:
-        """As `token.issue` does. None when something it stands on has ended: the ordinary way says what."""
+    def _issue(self, entry: Issuable, request: Request) -> Issuing | None:
         at = int(time.time())
         if at + _KEEP_CLEAR > min(entry.ends, entry.credential_ends):
             return None
-        jti, expires = str(new_id()), min(at + self._seconds, entry.ends)
-        scope = entry.claims["scope"]
-        details = {
-            "jti": jti,
-            "scope": scope,
-            "expires": datetime.fromtimestamp(expires, UTC).isoformat(),
-            "grant_type": entry.grant_type,
-        }
-        event = event_row(Action.TOKEN_ISSUED, ip=request.ip, details=details, **entry.event)
-        rotation = after.rotation(entry, jti) if after is not None and isinstance(entry, Rotatable) else None
-        outcome = self.ledger.enter(Row(event, entry.credential_id, rotation))
-        await asyncio.sleep(0)  # it is on its way to the database while the token is signed
-        said = {
-            "access_token": signed_by(entry.signer, entry.claims | {"exp": expires, "iat": at, "jti": jti}, "at+jwt"),
-            "token_type": "Bearer",
-            "expires_in": expires - at,
-            "scope": scope,
-        }
-        if after is not None:
-            said["refresh_token"] = after.secret
-        try:
-            stands = await outcome
-        except Unrecorded:  # no record, no token
-            gone = TemporarilyUnavailable("No token can be recorded here now.")
-            return Answer(gone.status, entry.headers, orjson.dumps(gone.document()))
-        return Answer(200, entry.headers, orjson.dumps(said)) if stands else None
+        expires = min(at + self._seconds, entry.ends)
+        if isinstance(entry, Rotatable):
+            spent, fresh = request.refresh_token, secrets.token_urlsafe(32)
+            key = request.key_after(spent, fresh)
+            if key is None:
+                return None
+            self.memory.drop(request.key)
+            tenant_id = entry.event.tenant_id
+            keep = partial(
+                self.memory.keep, key, entry, tenant_id=tenant_id, unchanged_since=self.memory.mark(tenant_id)
+            )
+            issuing: Issuing = Rotating(entry, request.ip, at, expires, spent=spent, fresh=fresh, keep=keep)
+        else:
+            issuing = Issuing(entry, request.ip, at, expires)
+        self.ledger.enter(issuing)
+        self.answered += 1
+        return issuing
 
     # -- the ordinary way
 
@@ -236,7 +218,7 @@ class Lane:
             told.append(message)
 
         try:
-            await self._ordinary(scope, request.receive, listen)
+            await self._ordinary(scope, again(request.body), listen)
         finally:
             if not told or told[0]["status"] != 200:
                 self.hearing.doubt()  # a refusal may have ended something: a code used twice, a family

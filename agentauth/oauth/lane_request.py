@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -16,14 +16,17 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 FORM = "application/x-www-form-urlencoded"
-ENDPOINTS = ("token", "introspect")
+Headers = Sequence[tuple[bytes, bytes]]  # names in lower case
+
+_FORM = FORM.encode()
+_TARGET = re.compile(rb"/t/([^/?#%]+)/oauth/(token|introspect)")
 # With any of these a request says more than its form does
-_SAYS_MORE = (b"dpop", b"transfer-encoding", b"content-encoding", b"expect")
+_SAYS_MORE = {b"dpop", b"transfer-encoding", b"content-encoding", b"expect"}
 _REFRESH_TOKEN = re.compile(rb"(?:(?<=^refresh_token=)|(?<=&refresh_token=))[A-Za-z0-9_-]+(?=&|\Z)")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Request:
     """One that the lane may look at, whole."""
 
@@ -47,47 +50,48 @@ class Request:
             return None
         return _key(self.read, _REFRESH_TOKEN.sub(fresh.encode(), self.body))
 
-    async def receive(self) -> Message:
-        """For the ordinary way, which reads it again."""
-        return {"type": "http.request", "body": self.body, "more_body": False}
-
 
 class Unread(Exception):
     """The client went away before its request was whole."""
 
 
-async def read(scope: Scope, receive: Receive, ours: str) -> Request | None:
-    """The request, or None if it is none for the lane; then nothing of it was received. `ours` is the host of our base
-    address. Raises Unread."""
-    path: str = scope["path"]
-    if scope["method"] != "POST" or scope["query_string"] or not path.startswith("/t/"):
-        return None
-    parts = path.split("/")
-    if len(parts) != 5 or parts[3] != "oauth" or parts[4] not in ENDPOINTS:
-        return None
-    headers = dict(scope["headers"])
-    if len(headers) != len(scope["headers"]) or any(name in headers for name in _SAYS_MORE):
-        return None
-    length, host = headers.get(b"content-length", b""), headers.get(b"host", b"")
-    if not length.isdigit() or not 0 < int(length) <= MAX_BODY or not _is_ours(host, ours):
-        return None
-    if headers.get(b"content-type") != FORM.encode():
-        return None
-    if b"token-introspection+jwt" in headers.get(b"accept", b"").lower():  # RFC 9701 §4: another answer
-        return None
-    body = await _whole(receive)
-    authorization = headers.get(b"authorization", b"")
-    read = b"\0".join((scope["raw_path"], host, authorization, headers.get(b"accept", b"")))
-    ip = (scope.get("client") or ("",))[0]
-    return Request(parts[4], _key(read, body), read, body, authorization.decode("latin-1"), parts[2], ip[:45])
+def is_for_us(method: bytes, target: bytes) -> bool:
+    return method == b"POST" and _TARGET.fullmatch(target) is not None
 
 
-def _key(read: bytes, body: bytes) -> bytes:
-    """Of all that the ordinary way reads but the caller's address, which only the event names."""
-    return hashlib.sha256(read + b"\0" + body).digest()
+def length_of(headers: Headers) -> int | None:
+    """How long the body will be; None if that, or a whole request of the lane, is not to be had from it."""
+    length = next((value for name, value in headers if name == b"content-length"), b"")
+    return int(length) if length.isdigit() and 0 < int(length) <= MAX_BODY else None
 
 
-async def _whole(receive: Receive) -> bytes:
+def read(target: bytes, headers: Headers, body: bytes, ip: str, ours: str) -> Request | None:
+    """A request to an endpoint of ours, or None if it is none for the lane. `ours` is the host of our base address."""
+    found, said = _TARGET.fullmatch(target), dict(headers)
+    if found is None or len(said) != len(headers) or not _SAYS_MORE.isdisjoint(said):
+        return None
+    host, accept = said.get(b"host", b""), said.get(b"accept", b"")
+    if said.get(b"content-type") != _FORM or not _is_ours(host, ours):
+        return None
+    if b"token-introspection+jwt" in accept.lower():  # RFC 9701 §4: another answer
+        return None
+    authorization = said.get(b"authorization", b"")
+    read = b"\0".join((target, host, authorization, accept))
+    endpoint, slug = found[2].decode(), found[1].decode("latin-1")
+    return Request(endpoint, _key(read, body), read, body, authorization.decode("latin-1"), slug, ip[:45])
+
+
+def again(body: bytes) -> Receive:
+    """For the ordinary way, which reads it once more."""
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive
+
+
+async def whole(receive: Receive) -> bytes:
+    """The body. Raises Unread."""
     message = await receive()
     body: bytes = message.get("body", b"")
     while message["type"] == "http.request" and message.get("more_body"):
@@ -96,6 +100,11 @@ async def _whole(receive: Receive) -> bytes:
     if message["type"] != "http.request":
         raise Unread
     return body
+
+
+def _key(read: bytes, body: bytes) -> bytes:
+    """Of all that the ordinary way reads but the caller's address, which only the event names."""
+    return hashlib.sha256(read + b"\0" + body).digest()
 
 
 @lru_cache(256)

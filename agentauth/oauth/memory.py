@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from agentauth.keys.signing import Signer
+from agentauth.oauth.statements import Repeated
 
 MOST = 20_000
 LONGEST = 60.0  # seconds after which an answer is asked for anew although nothing was announced
@@ -39,10 +40,9 @@ class Issuable(Remembered):
     claims: dict[str, Any]
     signer: Signer
     ends: int  # seconds since 1970: no token of it lives longer
-    credential_id: str | None  # None: a public client
     grant_type: str
     credential_ends: float
-    event: dict[str, Any]  # the arguments of `event_row` that stay the same
+    event: Repeated
 
 
 @dataclass(frozen=True, slots=True)

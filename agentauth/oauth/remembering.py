@@ -29,6 +29,7 @@ from agentauth.oauth.memory import (
 )
 from agentauth.oauth.models import RefreshToken
 from agentauth.oauth.parameters import Parameters, from_form
+from agentauth.oauth.statements import Repeated
 from audit.actions import Action
 from audit.models import Event
 from audit.record import Actor
@@ -45,9 +46,9 @@ _SAID = {"access_token", "token_type", "expires_in", "scope"}
 _DETAILS = {"jti", "scope", "expires", "grant_type"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
-    """What the ordinary way said."""
+    """What is said."""
 
     status: int
     headers: Headers
@@ -184,14 +185,17 @@ def _shared(
         "claims": {name: value for name, value in claims.items() if name not in ("exp", "iat", "jti")},
         "signer": by,
         "ends": min(ends),
-        "credential_id": str(proof.id) if proof else None,
         "credential_ends": _end_of(proof) if proof else float("inf"),
         "grant_type": grant_type,
-        "event": {"actor": Actor(event.actor_kind, event.actor)}
-        | {  # as text, which is what both the record and the statement want of an id
-            name: str(value) if (value := getattr(event, name)) else None
-            for name in ("tenant_id", "agent_id", "member_id", "grant_id", "resource_id")
-        },
+        "event": Repeated(
+            str(proof.id) if proof else None,
+            actor=Actor(event.actor_kind, event.actor),
+            tenant_id=event.tenant_id,
+            agent_id=event.agent_id,
+            member_id=event.member_id,
+            grant_id=event.grant_id,
+            resource_id=event.resource_id,
+        ),
     }
 
 

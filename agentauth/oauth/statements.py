@@ -1,22 +1,32 @@
 """What the short lane writes, as SQL: events, and with them what a token uses up. Of what no longer stands, nothing.
 
-Values go as arrays, a column each: half of what the same rows cost the server as JSON. Row-level security shows one
-tenant at a time, so a batch goes tenant by tenant; sent as one pipeline it is one transaction all the same.
+Values go as arrays, a column each, in PostgreSQL's binary format, which has nothing to escape and is read fastest.
+Row-level security shows one tenant at a time, so a batch goes tenant by tenant; sent as one pipeline it is one
+transaction all the same.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
+from uuid import UUID
 
-from audit.record import COLUMNS
+import orjson
+import uuid_utils
+
+from audit.actions import Action
+from audit.record import COLUMNS, event_row
 from tenants.rls import TENANT_SETTING
 
-# Of an event of ours; what else it could say stays at its default
+# Of an event of ours, in the order of their cells; what else it could say stays at its default
 _TOLD = {
     "id": "uuid",
-    "tenant_id": "uuid",
     "at": "timestamptz",
+    "ip": "text",
+    "details": "jsonb",
+    "body": "text",
+    "tenant_id": "uuid",
     "action": "text",
     "actor_kind": "text",
     "actor": "text",
@@ -24,13 +34,10 @@ _TOLD = {
     "member_id": "uuid",
     "grant_id": "uuid",
     "resource_id": "uuid",
-    "ip": "text",
-    "details": "text",
-    "body": "text",
 }
-_AT = tuple(COLUMNS.index(name) for name in _TOLD)
-_REST = tuple(at for at in range(len(COLUMNS)) if at not in _AT)
+_FRESH = 5  # the first of them differ from token to token
 _EMPTY = ("", None, "[]")
+_OID = {"uuid": 2950, "text": 25, "bytea": 17}  # as what values are sent; PostgreSQL's own, the same everywhere
 _STANDS = """
     EXISTS (SELECT FROM tenants_tenant t WHERE t.id = a.tenant_id AND t.suspended_at IS NULL)
     AND EXISTS (SELECT FROM agents_agent g WHERE g.tenant_id = a.tenant_id AND g.id = a.agent_id
@@ -43,18 +50,22 @@ _STANDS = """
 _PROVEN = """
     EXISTS (SELECT FROM agents_credential c WHERE c.tenant_id = a.tenant_id AND c.id = a.credential_id
         AND c.agent_id = a.agent_id AND c.retired_at IS NULL AND (c.expires_at IS NULL OR c.expires_at > now()))"""
-_INSERT = ", ".join(_TOLD)
-_SELECT = ", ".join(f"a.{name}::jsonb" if name == "details" else f"a.{name}" for name in _TOLD)
+_COLUMNS = ", ".join(_TOLD)
 
 
 def _asked(more: dict[str, str]) -> str:
     columns = _TOLD | more
-    arrays = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(columns.values(), 1))
-    return f"asked AS (SELECT * FROM unnest({arrays}) AS one ({', '.join(columns)}))"
+    arrays = ", ".join(f"${number}::{_sent_as(kind)}[]" for number, kind in enumerate(columns.values(), 1))
+    values = ", ".join(name if kind in _OID else f"{name}::{kind}" for name, kind in columns.items())
+    return f"asked AS (SELECT {values} FROM unnest({arrays}) AS one ({', '.join(columns)}))"
+
+
+def _sent_as(kind: str) -> str:
+    return kind if kind in _OID else "text"
 
 
 _WRITE = f"""
-event AS (INSERT INTO audit_event ({_INSERT}) SELECT {_SELECT} FROM sound a RETURNING id, tenant_id),
+event AS (INSERT INTO audit_event ({_COLUMNS}) SELECT {_COLUMNS} FROM sound RETURNING id, tenant_id),
 queued AS (INSERT INTO audit_unsequenced (id, tenant_id) SELECT id, tenant_id FROM event RETURNING id)
 SELECT string_agg(id::text, ',') AS written FROM queued"""
 
@@ -112,6 +123,9 @@ PREPARED = {
 }
 
 
+Cells = tuple[bytes, ...]  # values of one row, each with its length before it
+
+
 @dataclass(frozen=True, slots=True)
 class Rotation:
     """A refresh token that is used up and the next of its family. Times are in UTC."""
@@ -127,57 +141,90 @@ class Rotation:
     next_id: str
     jti: str
 
+    def cells(self) -> Cells:
+        return tuple(_cell(kind, getattr(self, name)) for name, kind in _ROTATES.items())
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class Row:
-    """A token's event (`audit.record.event_row`), what it stands on, and what it uses up."""
+    """A token's event, what it stands on, and what it uses up."""
 
-    event: tuple[Any, ...]
-    credential_id: str | None  # None: a public client
-    rotation: Rotation | None = None
+    id: str
+    tenant_id: str
+    cells: Cells
+    rotation: Cells | None
 
-    @property
-    def id(self) -> str:
-        return str(self.event[0])
+
+class Repeated:
+    """The event of a token that is issued again and again: what stays the same is put together once.
+
+    `fixed` are arguments of `audit.record.event_row`; `credential_id` is None for a public client.
+    """
+
+    def __init__(self, credential_id: str | None, **fixed: Any) -> None:
+        row = event_row(Action.TOKEN_ISSUED, **fixed)
+        values = dict(zip(COLUMNS, row, strict=True))
+        assert all(value in _EMPTY for name, value in values.items() if name not in _TOLD)
+        self.tenant_id = str(values["tenant_id"])
+        self._said = {name: said for name, said in orjson.loads(row[-1]).items() if name not in ("id", "at")}
+        kept = list(_TOLD.items())[_FRESH:]
+        self._kept = (*(_cell(kind, values[name]) for name, kind in kept), _cell("uuid", credential_id))
+
+    def row(self, *, ip: str, details: dict[str, Any], rotation: Rotation | None = None) -> Row:
+        """As `event_row` makes it, now."""
+        id_ = uuid_utils.uuid7()
+        named, at = str(id_), datetime.now(UTC).isoformat()[:-6] + "Z"
+        said = self._said | {"id": named, "at": at, "ip": ip, "details": details}
+        cells = (
+            b"\0\0\0\x10" + id_.bytes,
+            _text(at.encode()),
+            _text(ip.encode()),
+            _text(orjson.dumps(details)),
+            _text(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)),
+            *self._kept,
+        )
+        return Row(named, self.tenant_id, cells, rotation.cells() if rotation else None)
 
 
 def commands(rows: Sequence[Row]) -> Iterator[tuple[str, list[bytes]]]:
-    """The names of prepared statements and their values, to be sent in this order as one transaction."""
+    """The names of prepared statements and their values, in binary, to be sent in this order as one transaction."""
     by_tenant: dict[str, list[Row]] = {}
     for row in rows:
-        by_tenant.setdefault(str(row.event[1]), []).append(row)
+        by_tenant.setdefault(row.tenant_id, []).append(row)
     for tenant_id, mine in by_tenant.items():
         yield "enter", [tenant_id.encode()]
-        told = [row for row in mine if row.rotation is None]
+        told = [row.cells for row in mine if row.rotation is None]
         if told:
-            yield "tell", list(_told(told))
-        rotated = [row for row in mine if row.rotation is not None]
+            yield "tell", _arrays(_ARRAYS["tell"], told)
+        rotated = [row.cells + row.rotation for row in mine if row.rotation is not None]
         if rotated:
-            yield "rotate", [*_told(rotated), *_rotated([row.rotation for row in rotated if row.rotation])]
+            yield "rotate", _arrays(_ARRAYS["rotate"], rotated)
 
 
-def _told(rows: Sequence[Row]) -> Iterator[bytes]:
-    columns = list(zip(*(row.event for row in rows), strict=True))
-    assert all(value in _EMPTY for at in _REST for value in columns[at])
-    for at, kind in zip(_AT, _TOLD.values(), strict=True):
-        yield _quoted(columns[at]) if kind == "text" else _plain(columns[at])
-    yield _plain([row.credential_id for row in rows])
+def _kinds(more: dict[str, str]) -> list[int]:
+    return [_OID[_sent_as(kind)] for kind in (_TOLD | more).values()]
 
 
-def _rotated(rotations: Sequence[Rotation]) -> Iterator[bytes]:
-    for name, kind in _ROTATES.items():
-        values = [getattr(one, name) for one in rotations]
-        if kind == "bytea":
-            yield _quoted([f"\\x{value.hex()}" for value in values])
-        else:
-            yield _quoted(values) if kind == "text" else _plain([f'"{value}"' for value in values])
+_ARRAYS = {"tell": _kinds(_ASKED), "rotate": _kinds(_ASKED | _ROTATES)}
 
 
-def _plain(values: Sequence[Any]) -> bytes:
-    """An array of ids or times."""
-    return ("{" + ",".join("NULL" if value is None else str(value) for value in values) + "}").encode()
+def _arrays(kinds: Sequence[int], rows: Sequence[Cells]) -> list[bytes]:
+    return [_head(oid, len(rows)) + b"".join(cells) for oid, cells in zip(kinds, zip(*rows, strict=True), strict=True)]
 
 
-def _quoted(values: Sequence[str]) -> bytes:
-    escaped = [value.replace("\\", "\\\\").replace('"', '\\"') for value in values]
-    return ('{"' + '","'.join(escaped) + '"}').encode()
+@lru_cache(1024)
+def _head(oid: int, length: int) -> bytes:
+    """Of an array: one dimension, nulls allowed, its type, how many, counted from 1."""
+    return b"".join(number.to_bytes(4) for number in (1, 1, oid, length, 1))
+
+
+def _cell(kind: str, value: Any) -> bytes:
+    if value is None:
+        return b"\xff\xff\xff\xff"
+    if kind == "uuid":
+        return _text(UUID(str(value)).bytes)
+    return _text(value if kind == "bytea" else str(value).encode())
+
+
+def _text(value: bytes) -> bytes:
+    return len(value).to_bytes(4) + value

@@ -13,6 +13,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 LARGEST_HEAD = 64 * 1024
 HEAD_SECONDS = 20.0  # from the first moment of a connection, or the first byte of its next request
 REQUEST_SECONDS = 300.0  # until its last byte
+_NOTHING = (0, 0.0)
 _HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]+)(:[0-9]*)?")
 
 
@@ -22,15 +23,20 @@ class Patience(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._timer: asyncio.TimerHandle | None = None
-        self._head = 0  # bytes of a head that is not complete yet
+        self._timed = _NOTHING
+        self._begun = 0  # messages
+        self._awaiting = _NOTHING  # the number of a message and how long the rest of its head or body may take
         self._in_head = True
+        self._head = 0  # bytes of a head that is not complete yet
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
-        self._wait(HEAD_SECONDS)
+        self._awaiting = (0, HEAD_SECONDS)
+        self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_waiting()
+        self._awaiting = _NOTHING
+        self._watch()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -42,33 +48,36 @@ class Patience(HttpToolsProtocol):
         except httptools.HttpParserError:
             self._refuse(400)
             return
+        if self._awaiting is not self._timed:
+            self._watch()
         if self._in_head:
             self._head += len(data)
             if self._head > LARGEST_HEAD:
                 self._refuse(431)
 
     def on_message_begin(self) -> None:
-        self._in_head, self._head = True, 0
+        self._begun, self._head = self._begun + 1, 0
+        self._in_head, self._awaiting = True, (self._begun, HEAD_SECONDS)
         super().on_message_begin()
-        if self._timer is None:
-            self._wait(HEAD_SECONDS)
 
     def on_headers_complete(self) -> None:
-        self._in_head = False
-        self._stop_waiting()
+        self._in_head, self._awaiting = False, (self._begun, REQUEST_SECONDS)
         self._require_host()
         if not self.parser.should_upgrade():
-            super().on_headers_complete()
+            self.begin()
 
-    def on_body(self, body: bytes) -> None:
-        if self._timer is None:  # the first piece, if it is not the last
-            self._wait(REQUEST_SECONDS)
-        super().on_body(body)
+    def begin(self) -> None:
+        """The head is there."""
+        super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        self._stop_waiting()
+        self._awaiting = _NOTHING
         if not self.parser.should_upgrade():
-            super().on_message_complete()
+            self.complete()
+
+    def complete(self) -> None:
+        """All of the body is there."""
+        super().on_message_complete()
 
     def _go_on_as_we_are(self, rest: bytes) -> None:
         """Who offers another protocol is answered in this one (RFC 9110 §7.8); the parser would leave the body out."""
@@ -87,14 +96,12 @@ class Patience(HttpToolsProtocol):
         if len(hosts) != 1 or not _HOST.fullmatch(hosts[0]):
             raise ValueError("no good Host")
 
-    def _wait(self, seconds: float) -> None:
-        self._stop_waiting()
-        self._timer = self.loop.call_later(seconds, self._refuse, 408)
-
-    def _stop_waiting(self) -> None:
+    def _watch(self) -> None:
+        """Once all that came is read: most requests come whole, and need no timer."""
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
+        self._timed = self._awaiting
+        self._timer = self.loop.call_later(self._timed[1], self._refuse, 408) if self._timed[1] else None
 
     def _refuse(self, status: int) -> None:
         """RFC 9110 §15.5.9, RFC 6585 §5. What was begun for this connection ends with it."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from datetime import timedelta
 from pathlib import Path
@@ -272,16 +271,9 @@ def test_what_we_cannot_sign_or_encrypt_is_refused_at_registration(acme: House, 
 
 def test_the_short_lane_leaves_signed_answers_to_the_ordinary_way() -> None:
     def read(accept: str) -> Any:
-        async def receive() -> dict[str, Any]:
-            return {"type": "http.request", "body": b"token=x", "more_body": False}
-
-        path = "/t/acme/oauth/introspect"
         headers = {"host": "localhost:8000", "content-type": lane_request.FORM, "content-length": "7", "accept": accept}
-        scope = {
-            "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b"", "client": ("192.0.2.7", 1),
-            "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
-        }  # fmt: skip
-        return asyncio.run(lane_request.read(scope, receive, "localhost:8000"))
+        raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+        return lane_request.read(b"/t/acme/oauth/introspect", raw, b"token=x", "192.0.2.7", "localhost:8000")
 
     plain, other = read("*/*"), read("application/json")
     assert plain is not None and other is not None and plain.key != other.key

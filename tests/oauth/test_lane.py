@@ -30,8 +30,6 @@ from agentauth.oauth.memory import Issuable
 from agentauth.resources.ceilings import set_ceiling
 from agentauth.resources.models import Resource
 from agentauth.web import threads
-from audit.actions import Action
-from audit.record import event_row
 from tenants.models import Tenant
 from tenants.rls import in_tenant
 from tests import cast
@@ -342,9 +340,9 @@ def test_requests_in_flight_share_commits_and_each_token_has_its_event(served: S
     before, commits = served.lane.answered, []
     write = writer.Writer.write
 
-    async def counted(self: Any, rows: Any) -> Any:
+    async def counted(self: Any, rows: Any, meanwhile: Any) -> Any:
         commits.append(len(rows))
-        return await write(self, rows)
+        return await write(self, rows, meanwhile)
 
     async def one_after_another() -> list[Answer]:
         return [await asked(served.lane, path, form) for _ in range(10)]
@@ -389,18 +387,15 @@ def test_events_of_several_tenants_share_a_commit_and_each_is_in_its_own(
     for flow in flows:
         warmed(served, flow.path("token"), token_form(flow))
     kept = [entry for entry in served.lane.memory._kept.values() if isinstance(entry, Issuable)]
-    assert len({entry.event["tenant_id"] for entry in kept}) == 2
+    assert len({entry.event.tenant_id for entry in kept}) == 2
     with in_tenant(globex.tenant.id):
         agent.suspend(by=globex.owner, reason="odd")
-    rows = []
-    for entry in kept:
-        event = event_row(Action.TOKEN_ISSUED, details={"jti": "x"}, **entry.event)
-        rows.append(statements.Row(event, entry.credential_id))
+    rows = [entry.event.row(ip="192.0.2.7", details={"jti": "x"}) for entry in kept]
     one = writer.Writer(statements.PREPARED)
     written = served.run(one.write(rows))
     served.do(one.close)
-    assert {row.id in written for row in rows if row.event[1] == str(by_itself.house.tenant.id)} == {True}
-    assert {row.id in written for row in rows if row.event[1] == str(globex.tenant.id)} == {False}
+    assert {row.id in written for row in rows if row.tenant_id == str(by_itself.house.tenant.id)} == {True}
+    assert {row.id in written for row in rows if row.tenant_id == str(globex.tenant.id)} == {False}
     assert [event.tenant_id for event in events(by_itself)[-1:]] == [by_itself.house.tenant.id]
     assert "x" not in [event.details.get("jti") for event in events(flows[1])]
 

@@ -230,7 +230,7 @@ def test_who_ends_a_family_waits_for_a_rotation_under_way(served: Serving, publi
 
     with psycopg.connect(**known) as db:
         db.execute("SELECT set_config('agentauth.tenant', %s, true)", [str(public.house.tenant.id)])
-        numbered = db.pgconn.exec_params(statement.encode(), rotations[0])
+        numbered = db.pgconn.exec_params(statement.encode(), rotations[0], None, [1] * len(rotations[0]))
         assert numbered.get_value(0, 0), "it did not rotate"
         ender = threading.Thread(target=end)
         ender.start()
