@@ -8,7 +8,7 @@ import time
 from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote_plus
 
@@ -24,6 +24,7 @@ from agentauth.oauth.door import Call
 from agentauth.oauth.errors import InvalidClient, InvalidGrant, InvalidRequest, UnauthorizedClient
 from agentauth.oauth.high_assurance import ALGORITHMS as HIGH_ASSURANCE
 from agentauth.oauth.high_assurance import require_key
+from agentauth.oauth.last_use import is_to_note, note_use
 from agentauth.oauth.parameters import Parameters
 from agentauth.oauth.spent import spend_once
 from agentauth.oauth.trust import workload
@@ -34,7 +35,6 @@ from tenants.rls import in_tenant
 _CLIENT_ID = re.compile(r"[\x21-\x7e]{1,500}\Z")
 SPIFFE_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-spiffe"  # draft-ietf-oauth-spiffe-client-auth
 _OF_ITS_PLATFORM = ("workload_jwt", "workload_grant", "spiffe_jwt")
-_USED_AGAIN = timedelta(minutes=1)  # a credential's last use is noted this exactly
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,10 +187,9 @@ def _live_credentials(client: Agent) -> list[Credential]:
 
 
 def _note_use(call: Call, credential: Credential) -> None:
-    at = now()
-    if credential.last_used_at is None or credential.last_used_at < at - _USED_AGAIN:
+    if is_to_note(credential):
         with in_tenant(call.tenant.id):
-            Credential.objects.filter(tenant=call.tenant, pk=credential.pk).update(last_used_at=at)
+            note_use(credential)
 
 
 def _require_active(client: Agent) -> Agent:

@@ -1,21 +1,18 @@
 """A resource's own server that asks about tokens (RFC 7662 §2.1): it proves itself by a secret and gets no tokens."""
 
 import secrets
-from datetime import timedelta
 from uuid import UUID
-
-from django.utils.timezone import now
 
 from agentauth.oauth.client_authentication import read_credentials
 from agentauth.oauth.door import Call
 from agentauth.oauth.errors import InvalidClient
+from agentauth.oauth.last_use import note_use
 from agentauth.oauth.parameters import Parameters
 from agentauth.resources.models import Resource, ServerCredential
 from tenants.models import secret_hash
 from tenants.rls import in_tenant
 
 _SECRET_METHODS = ("client_secret_basic", "client_secret_post")
-_USED_AGAIN = timedelta(minutes=1)  # a secret's last use is noted this exactly
 
 
 def find_resource_server(call: Call, asked: Parameters) -> Resource | None:
@@ -36,9 +33,7 @@ def find_resource_server(call: Call, asked: Parameters) -> Resource | None:
             raise InvalidClient("The client secret is wrong.", reason="wrong_secret")
         if resource.state == Resource.State.RETIRED:
             raise InvalidClient("This resource is closed.", reason="resource_retired")
-        at = now()
-        if proof.last_used_at is None or proof.last_used_at < at - _USED_AGAIN:
-            ServerCredential.objects.filter(tenant=call.tenant, pk=proof.pk).update(last_used_at=at)
+        note_use(proof)
     return resource
 
 

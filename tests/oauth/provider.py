@@ -44,7 +44,7 @@ class Provider:
 
     @property
     def jwk(self) -> dict[str, Any]:
-        kinds = {"RS256": RSAAlgorithm, "ES256": ECAlgorithm, "Ed25519": OKPAlgorithm}
+        kinds: dict[str, Any] = {"RS256": RSAAlgorithm, "ES256": ECAlgorithm, "Ed25519": OKPAlgorithm}
         return dict(kinds[self.alg].to_jwk(self.key.public_key(), as_dict=True)) | {"kid": self.kid, "use": self.use}
 
     @property

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+from datetime import timedelta
 
 import pytest
 from django.db import connections
+from django.utils.timezone import now
 
-from agentauth.agents.models import MemberLink, TrustedIssuer
+from agentauth.agents.models import Credential, MemberLink, TrustedIssuer
 from agentauth.grants.models import Grant
 from tenants.rls import in_tenant
 from tests.cast import House
@@ -63,3 +65,31 @@ def test_first_uses_at_the_same_moment_make_one_link_and_one_grant(
     assert found == [200] * 5
     with in_tenant(flow.house.tenant.id):
         assert MemberLink.objects.count() == 1 and Grant.objects.count() == 1
+
+
+def test_noting_the_last_use_waits_for_nobody_and_is_done_once_a_minute(
+    flow: Flow, idp: Provider, trust: TrustedIssuer
+) -> None:
+    read(bring(flow, idp))
+    used, found = (MemberLink, TrustedIssuer, Credential), []
+    before = now() - timedelta(minutes=2)
+
+    def one() -> None:
+        found.append(bring(flow, idp).status_code)
+        connections.close_all()
+
+    with in_tenant(flow.house.tenant.id):
+        for kind in used:
+            kind.objects.update(last_used_at=before)
+    with in_tenant(flow.house.tenant.id):  # as a request would that has not finished yet
+        assert all(kind.objects.select_for_update().get() for kind in used)
+        thread = threading.Thread(target=one)
+        thread.start()
+        thread.join(timeout=20)
+        assert found == [200]
+    times = []
+    for _ in range(2):
+        read(bring(flow, idp))
+        with in_tenant(flow.house.tenant.id):
+            times.append([kind.objects.get().last_used_at for kind in used])
+    assert times[0] == times[1] and all(at is not None and at > before for at in times[0])

@@ -4,13 +4,11 @@ import re
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import timedelta
 from typing import Any
-
-from django.utils.timezone import now
 
 from agentauth.agents.models import TrustedIssuer
 from agentauth.keys.addresses import issuer as our_issuer
+from agentauth.oauth.last_use import note_use
 from agentauth.oauth.trust import keys
 from agentauth.oauth.trust.reading import Accepts, NotGood, claims_of, header_of, is_text, read
 from tenants.models import Tenant
@@ -19,7 +17,6 @@ from tenants.rls import in_tenant
 Kind = TrustedIssuer.Kind
 _BROUGHT = {"assertion": Kind.ENTERPRISE, "subject_token": Kind.ENTERPRISE}  # a workload's are read at the door already
 _SPIFFE_ID = re.compile(r"(spiffe://[a-z0-9._-]{1,255})/[!-~]{1,1700}\Z")
-_USED_AGAIN = timedelta(minutes=1)  # its last use is noted this exactly
 
 
 def kinds_trusted(tenant: Tenant) -> set[str]:
@@ -98,9 +95,3 @@ def read_from(issuer: TrustedIssuer, token: str, accepts: Accepts, *, for_us_onl
     )
     note_use(issuer)
     return claims
-
-
-def note_use(issuer: TrustedIssuer) -> None:
-    at = now()
-    if issuer.last_used_at is None or issuer.last_used_at < at - _USED_AGAIN:
-        TrustedIssuer.objects.filter(tenant=issuer.tenant_id, pk=issuer.pk).update(last_used_at=at)

@@ -5,9 +5,8 @@ The first time by a verified e-mail address, from then on by the link of issuer 
 
 from typing import Any
 
-from django.utils.timezone import now
-
 from agentauth.agents.models import MemberLink, TrustedIssuer
+from agentauth.oauth.last_use import note_use
 from agentauth.oauth.trust.reading import NotGood, is_text, text
 from audit.actions import Action
 from audit.record import Actor, record
@@ -26,7 +25,7 @@ def member_of(issuer: TrustedIssuer, claims: dict[str, Any]) -> Member:
     # ID-JAG: who the issuer believes this person to be here; if it is mistaken, nothing else it says can be used
     if claims.get("aud_sub", str(member.id)) != str(member.id):
         raise NotGood("member_differs", "aud_sub names another member.")
-    MemberLink.objects.filter(tenant=issuer.tenant_id, pk=link.pk).update(last_used_at=now())
+    note_use(link)
     return member
 
 

@@ -4,7 +4,6 @@ Such a token may be shown again until it expires: a cluster hands one out for an
 where the agent runs. So it has no `jti` to spend; what it lets in is narrow (claim rules), and each use is on record.
 """
 
-from datetime import timedelta
 from typing import Any
 
 from django.db.models import Q
@@ -12,12 +11,11 @@ from django.utils.timezone import now
 
 from agentauth.agents.claim_rules import matches
 from agentauth.agents.models import Agent, Credential, TrustedIssuer
+from agentauth.oauth.last_use import note_use
 from agentauth.oauth.trust.issuers import find_issuer, learn_keys, read_from
 from agentauth.oauth.trust.reading import SPIFFE, WORKLOAD, NotGood, claims_of, type_of
 from tenants.models import Tenant
 from tenants.rls import in_tenant
-
-_USED_AGAIN = timedelta(minutes=1)
 
 
 def agent_of(tenant: Tenant, token: str, *, client_id: str = "", kind: str = TrustedIssuer.Kind.WORKLOAD) -> Agent:
@@ -74,12 +72,6 @@ def _let_in(issuer: TrustedIssuer, claims: dict[str, Any], client_id: str) -> Ag
         raise NotGood("workload_unknown", "No rule of an agent lets this workload in.")
     if len(agents) > 1:
         raise NotGood("workload_ambiguous", "This workload is let in as more than one agent. Send client_id.")
-    _note_use(let_in[0])
+    note_use(let_in[0])
     agent: Agent = let_in[0].agent
     return agent
-
-
-def _note_use(credential: Credential) -> None:
-    at = now()
-    if credential.last_used_at is None or credential.last_used_at < at - _USED_AGAIN:
-        Credential.objects.filter(tenant=credential.tenant_id, pk=credential.pk).update(last_used_at=at)
