@@ -39,6 +39,10 @@ class ClosedSignUp(DefaultAccountAdapter):  # type: ignore[misc]  # allauth ship
                     ip=request.META.get("REMOTE_ADDR", ""),
                 )
 
+    def is_safe_url(self, url: str | None) -> bool:
+        """Where an address leads stands before its query. Longer ones than Django looks at are what agents ask."""
+        return bool(super().is_safe_url((url or "").partition("?")[0]))
+
     def get_reset_password_from_key_url(self, key: str) -> str:
         """Our own address, never the Host header of whoever asked: the mail goes to somebody else."""
         uid, _, rest = key.partition("-")

@@ -1,10 +1,11 @@
 """Authorization endpoint (OAuth 2.1 §3.1, §4.1): a client sends its person here to be allowed something."""
 
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlsplit
 
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.utils.encoding import iri_to_uri
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 
@@ -32,15 +33,17 @@ from agentauth.oauth.errors import (
     InvalidRequestUri,
     LoginRequired,
     OAuthError,
+    SecondFactorMissing,
 )
 from agentauth.oauth.high_assurance import require_pushed
 from agentauth.oauth.models import PushedRequest
 from agentauth.oauth.pages import WITHOUT_SCRIPT, refused, seen
-from agentauth.oauth.parameters import Parameters, from_form, from_query
+from agentauth.oauth.parameters import Parameters, form_text, from_query
 from agentauth.oauth.pushed_requests import claim, is_pushed, parameters_of, spend, used_before
 from agentauth.oauth.redirect_uris import shown_host
 from agentauth.oauth.self_registration import became_another
-from agentauth.oauth.session import browser_mark, to_sign_in
+from agentauth.oauth.session import browser_mark, require_way_back, to_sign_in
+from agentauth.oauth.set_up_first import told_to_set_up
 from agentauth.oauth.step_up import sign_in_for, step_up
 from agentauth.oauth.waiting import told_to_wait
 from agentauth.resources.models import Scope
@@ -54,14 +57,15 @@ from tenants.rls import in_tenant
 @never_cache
 def authorize(request: HttpRequest, tenant: str) -> HttpResponse:
     here = require_tenant(tenant)
-    if request.method == "POST":
-        return _as_get(request)
-    if request.method not in ("GET", "HEAD"):
+    if request.method not in ("GET", "HEAD", "POST"):
         return HttpResponse(status=405, headers={"Allow": "GET, HEAD, POST"})
     call = Call(tenant=here, ip=caller(request))
     user = request.user if isinstance(request.user, User) else None
     pushed = None
     try:
+        if request.method == "POST":
+            return _as_get(request)
+        require_way_back(request)
         asked = from_query(request.META.get("QUERY_STRING", ""))
         client = _client(asked, call, user)
         if client is None:
@@ -81,14 +85,17 @@ def authorize(request: HttpRequest, tenant: str) -> HttpResponse:
             wanted = read_request(asked, to, client, here)
         return _answer(request, call, client, wanted, user, pushed=pushed)
     except OAuthError as error:
-        if user is None and "none" not in asked.get("prompt", ""):
+        silent = "none" in asked.get("prompt", "")
+        if user is None and not silent:
             return to_sign_in(request)  # RFC 9700 §4.11.2: a wrong request sends nobody on who has not signed in
         first = _note_refusal(call, error, pushed)
         if isinstance(error, InvalidRequestUri) or not first:  # whoever had its answer gets no second one
             return refused(request, here, error if first else used_before())
-        if isinstance(error, ApprovalFirst) and "none" not in asked.get("prompt", ""):
+        if isinstance(error, ApprovalFirst) and not silent:
             with in_tenant(here.id):
                 return told_to_wait(request, here, client, to, error)
+        if isinstance(error, SecondFactorMissing) and not silent:
+            return told_to_set_up(request, here, client, to, error)
         return _leave(request, error_address(to, here, error), client)
 
 
@@ -192,12 +199,8 @@ def _member(tenant: Tenant, user: User) -> Member | None:
 
 def _as_get(request: HttpRequest) -> HttpResponse:
     """OpenID Connect Core §3.1.2.1 wants POST too: the browser comes again by GET, then with its cookie."""
-    try:
-        asked = from_form(read_body(request), request.headers.get("Content-Type", ""))
-    except OAuthError as error:
-        return HttpResponse(error.description, status=error.status, content_type="text/plain")
-    pairs = [*asked.items(), *(("resource", url) for url in asked.resources)]
-    return HttpResponseRedirect(f"{request.path}?{urlencode(pairs)}", status=303)
+    form = form_text(read_body(request), request.headers.get("Content-Type", ""))
+    return seen(f"{request.path}?{iri_to_uri(form).replace('#', '%23')}")
 
 
 def _leave(request: HttpRequest, url: str, client: Agent) -> HttpResponse:

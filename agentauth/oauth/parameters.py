@@ -91,12 +91,17 @@ class Parameters(Mapping[str, str]):
 
 def from_form(body: bytes, content_type: str) -> Parameters:
     """The body of a POST (RFC 6749 §3.2: `application/x-www-form-urlencoded`, UTF-8)."""
+    return from_query(form_text(body, content_type)).sound()
+
+
+def form_text(body: bytes, content_type: str) -> str:
+    """The form as it was written, unread. Raises UnsupportedMediaType, RequestTooLarge, InvalidRequest."""
     if content_type.partition(";")[0].strip().lower() != "application/x-www-form-urlencoded":
         raise UnsupportedMediaType("Send application/x-www-form-urlencoded.", reason="wrong_content_type")
     if len(body) > MAX_BODY:
         raise RequestTooLarge("The request is too large.", reason="body_too_large")
     try:
-        return from_query(body.decode("ascii")).sound()
+        return body.decode("ascii")
     except UnicodeDecodeError:
         raise InvalidRequest("The body is not form-encoded.", reason="not_text") from None
 

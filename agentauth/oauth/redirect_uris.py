@@ -87,6 +87,11 @@ def shown_host(uri: str) -> str:
     return parts.netloc if parts.scheme in ("http", "https") else f"{parts.scheme}:"
 
 
+def place_behind(uri: str) -> str:
+    """The same within a sentence: back to whom?"""
+    return "the program on this computer" if is_loopback(uri) else shown_host(uri)
+
+
 def with_answer(uri: str, query: str) -> str:
     """`uri` with our parameters added to whatever query it was registered with (RFC 6749 §3.1.2)."""
     return f"{uri}{'&' if '?' in uri else '?'}{query}"

@@ -9,10 +9,12 @@ from django.http import HttpRequest, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.timezone import now
 
+from agentauth.oauth.errors import RequestTooLarge
 from tenants.models import User
 
 _BROWSER = "oauth-browser"
 _ASKED = "oauth-sign-in-asked"
+_LONGEST = 16_000  # characters of a request's address, inside that of the sign-in
 
 
 def browser_mark(request: HttpRequest) -> str:
@@ -34,9 +36,8 @@ def to_sign_in_again(request: HttpRequest, user: User, *, page: str) -> HttpResp
     asked = dict(list((request.session.get(_ASKED) or {}).items())[-4:])
     asked[_request_mark(request)] = int(now().timestamp())
     request.session[_ASKED] = asked
-    back = quote(request.get_full_path(), safe="")
     if page != "account_reauthenticate" or user.has_usable_password():
-        return _see(f"{reverse(page)}?next={back}")
+        return _see(f"{reverse(page)}?next={_way_back(request)}")
     kept = {name: request.session[name] for name in (_ASKED, _BROWSER) if name in request.session}
     logout(request)
     request.session.update(kept)
@@ -44,7 +45,17 @@ def to_sign_in_again(request: HttpRequest, user: User, *, page: str) -> HttpResp
 
 
 def to_sign_in(request: HttpRequest) -> HttpResponseRedirect:
-    return _see(f"/account/login/?next={quote(request.get_full_path(), safe='')}")
+    return _see(f"/account/login/?next={_way_back(request)}")
+
+
+def require_way_back(request: HttpRequest) -> None:
+    """Refuse what would not come through a sign-in whole, whoever has signed in already. Raises RequestTooLarge."""
+    if len(_way_back(request)) > _LONGEST:
+        raise RequestTooLarge("The request is too long. Send it ahead (RFC 9126).", reason="address_too_long")
+
+
+def _way_back(request: HttpRequest) -> str:
+    return quote(request.get_full_path(), safe="")
 
 
 def _see(url: str) -> HttpResponseRedirect:

@@ -14,7 +14,7 @@ from django.http import HttpRequest, HttpResponseRedirect
 from django.utils.timezone import now
 
 from agentauth.oauth.authorization_request import AuthorizationRequest
-from agentauth.oauth.errors import LoginRequired, UnmetAuthenticationRequirements
+from agentauth.oauth.errors import LoginRequired, SecondFactorMissing, UnmetAuthenticationRequirements
 from agentauth.oauth.session import asked_to_sign_in_at, to_sign_in_again
 from agentauth.policy.conditions.sign_in import LEVELS, reaches
 from tenants.models import User
@@ -53,10 +53,21 @@ def step_up(
     possible = _possible(user)
     able = [level for level in possible if any(reaches(level, wanted) for wanted in asked.acr_values)]
     if asked.acr_values and not able:
-        raise UnmetAuthenticationRequirements("This person cannot sign in as was asked.", member_id=None)
+        raise _unmet(asked)
     if silent:
         raise LoginRequired("The sign-in is too old, or too weak.")
     return to_sign_in_again(request, user, page=_PAGES[able[0]] if able else _PAGES[ONE])
+
+
+def _unmet(asked: AuthorizationRequest) -> UnmetAuthenticationRequirements:
+    """Nobody reaches a level that is not ours; any of ours can be set up."""
+    said = "This person cannot sign in as was asked."
+    would_do = [level for level in LEVELS if any(reaches(level, wanted) for wanted in asked.acr_values)]
+    return (
+        SecondFactorMissing(said, only_passkey=would_do == [PASSKEY])
+        if would_do
+        else UnmetAuthenticationRequirements(said)
+    )
 
 
 def _best(request: HttpRequest, user: User, since: float) -> SignIn:

@@ -13,7 +13,7 @@ from agentauth.keys.addresses import pages_url
 from agentauth.oauth.authorization_request import Destination, error_address
 from agentauth.oauth.errors import ApprovalFirst
 from agentauth.oauth.pages import WITHOUT_SCRIPT
-from agentauth.oauth.redirect_uris import is_loopback, shown_host
+from agentauth.oauth.redirect_uris import place_behind
 from audit.actions import Action
 from audit.models import Event
 from tenants.access import ADMINS
@@ -37,7 +37,7 @@ def told_to_wait(
         "look": any(one.user_id == request.user.pk for one in looking),
         "admins": [one.name for one in looking[:3]],
         "back": error_address(to, tenant, error) if to.redirect_uri else "",
-        "next_host": "the program on this computer" if is_loopback(to.redirect_uri) else shown_host(to.redirect_uri),
+        "next_host": place_behind(to.redirect_uri),
     }
     page = render(request, "oauth/wait_for_admin.html", told, status=403)
     page["Content-Security-Policy"] = WITHOUT_SCRIPT

@@ -1,6 +1,7 @@
 """What the authorization endpoint refuses by a redirect, always with `iss` and `state`."""
 
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from django.db import transaction
@@ -11,7 +12,7 @@ from agentauth.resources.models import Resource
 from tenants.rls import in_tenant, set_tenant
 from tests import cast
 from tests.cast import events_of
-from tests.oauth.browser import Flow, answer_in
+from tests.oauth.browser import Flow, answer_in, form_of
 from tests.oauth.test_par import bring, pushed
 
 
@@ -125,3 +126,52 @@ def test_our_own_api_is_a_resource_like_any_other(flow: Flow) -> None:
     url = "http://localhost:8000/api/v1/tenants/acme"
     tokens = flow.tokens(resource=url, scope="agents:read")
     assert tokens["scope"] == "agents:read"
+
+
+def test_a_long_request_comes_through_the_sign_in(flow: Flow) -> None:
+    """A client's `state` may have 4,096 characters; Django looks at no address over 2,048."""
+    user = flow.house.members["matt"].user
+    user.set_password("the-password-of-matt-1")
+    user.save()
+    flow.browser = Client()
+    away = flow.authorize(state="s" * 4096)
+    assert away.status_code == 302 and away["Location"].startswith("/account/login/?next=")
+    form = form_of(flow.browser.get(away["Location"])) | {"login": user.email, "password": "the-password-of-matt-1"}
+    back = flow.browser.post(away["Location"], form)
+    assert back.status_code == 302 and back["Location"].startswith(flow.path("authorize"))
+    assert answer_in(flow.answer(flow.browser.get(back["Location"])))["state"] == "s" * 4096
+
+
+@pytest.mark.parametrize(
+    "next_", ["https://evil.example/?x", "//evil.example?x", "/\\evil.example?x", "http:///evil?x"]
+)
+def test_a_sign_in_leads_nowhere_else_however_long_the_address(flow: Flow, next_: str) -> None:
+    user = flow.house.members["matt"].user
+    user.set_password("the-password-of-matt-1")
+    user.save()
+    form = {"login": user.email, "password": "the-password-of-matt-1", "next": next_ + "x" * 3000}
+    assert Client().post("/account/login/", form)["Location"] == "/"
+
+
+@pytest.mark.parametrize("signed_in", [True, False])
+def test_what_would_not_come_through_the_sign_in_is_refused_before_it(flow: Flow, signed_in: bool) -> None:
+    """One answer to the same request, whoever brings it: who has that much to say pushes it (RFC 9126)."""
+    if not signed_in:
+        flow.browser = Client()
+    answer = flow.authorize(state="é" * 2048)
+    assert answer.status_code == 400 and "Location" not in answer and "RFC 9126" in answer.content.decode()
+    assert [e.reasons for e in events_of(flow.house.tenant.id, "authorization.refused")] == [["address_too_long"]]
+
+
+def test_a_request_in_a_post_is_answered_as_the_same_in_the_address(flow: Flow) -> None:
+    """OpenID Connect Core §3.1.2.1; what is wrong with it is told where it would be told otherwise."""
+    asked = flow.request(state="a b&c#d\r\né")
+    for form in (asked, asked | {"state": ["1", "2"]}, asked | {"scope": "nothing:here"}, {"client_id": "nobody"}):
+        body = urlencode(form, doseq=True)
+        sent = flow.browser.post(flow.path("authorize"), body, content_type="application/x-www-form-urlencoded")
+        assert sent.status_code == 303 and sent["Location"].startswith(f"{flow.path('authorize')}?")
+        (one, other) = (flow.browser.get(url) for url in (sent["Location"], f"{flow.path('authorize')}?{body}"))
+        assert (one.status_code, one.get("Location")) == (other.status_code, other.get("Location"))
+    page = flow.browser.post(flow.path("authorize"), "{}", content_type="application/json")
+    assert page.status_code == 400 and page["Content-Type"].startswith("text/html")
+    assert events_of(flow.house.tenant.id, "authorization.refused")[-1].reasons == ["wrong_content_type"]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import time
+from html import unescape
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import jwt
 import pytest
@@ -129,12 +132,32 @@ def test_a_weaker_one_is_made_stronger_and_comes_back(flow: Flow, kinds: list[st
     assert claims_of(flow.tokens(acr_values=asked))["acr"] in ("2fa", "phr")
 
 
-@pytest.mark.parametrize(("kinds", "asked"), [([], "2fa"), (["totp"], "phr"), (["totp", "webauthn"], "loa4")])
-def test_who_has_no_way_to_reach_it_is_not_sent_around(flow: Flow, kinds: list[str], asked: str) -> None:
-    """RFC 9470 §5: unmet_authentication_requirements."""
+@pytest.mark.parametrize(
+    ("kinds", "asked", "needs"),
+    [([], "2fa", "a passkey, or a code from an app"), ([], "phr", "a passkey"), (["totp"], "phr", "a passkey")],
+)
+def test_who_has_not_set_up_what_it_takes_reads_that_before_going_back(
+    flow: Flow, kinds: list[str], asked: str, needs: str
+) -> None:
     owns(flow, *kinds)
     signed_in(flow, ("password", 10))
-    answer = answer_in(flow.authorize(acr_values=asked))
+    page = flow.authorize(acr_values=asked)
+    html = page.content.decode()
+    assert page.status_code == 403 and "Location" not in page and "no-store" in page["Cache-Control"]
+    assert f"more than your password: {needs}. You have" in html and 'href="/account/2fa/"' in html
+    (back,) = re.findall(r'href="(https://assistant\.example/cb\?[^"]+)"', html)
+    answer = parse_qs(urlsplit(unescape(back)).query)
+    assert answer["error"] == ["unmet_authentication_requirements"] and answer["iss"] == [flow.issuer]
+    [event] = cast.events_of(flow.house.tenant.id, "authorization.refused")
+    assert event.reasons == ["unmet_authentication_requirements"]
+
+
+@pytest.mark.parametrize("asked", [{"acr_values": "loa4"}, {"acr_values": "2fa", "prompt": "none"}])
+def test_what_nobody_could_set_up_or_be_shown_goes_back_at_once(flow: Flow, asked: dict[str, str]) -> None:
+    """RFC 9470 §5: unmet_authentication_requirements."""
+    owns(flow)
+    signed_in(flow, ("password", 10))
+    answer = answer_in(flow.authorize(**asked))
     assert (answer["error"], answer["iss"]) == ("unmet_authentication_requirements", flow.issuer)
     [event] = cast.events_of(flow.house.tenant.id, "authorization.refused")
     assert event.reasons == ["unmet_authentication_requirements"]
@@ -247,4 +270,6 @@ def test_who_cannot_sign_in_well_enough_for_the_call_is_not_asked_about_it(flow:
     with in_tenant(house.tenant.id):
         demand_sign_in(house.office, from_risk="read", acr="phr", max_age=None, by=house.owner)
     signed_in(flow, ("password", 20))
-    assert answer_in(flow.authorize(**asking(flow)))["error"] == "unmet_authentication_requirements"
+    page = flow.authorize(**asking(flow))
+    assert page.status_code == 403 and "Set up a passkey first" in page.content.decode()
+    assert "Allow" not in page.content.decode()
