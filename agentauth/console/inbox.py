@@ -14,13 +14,13 @@ from django.urls import reverse
 from django.utils.timezone import now
 from django.views.decorators.http import require_GET, require_POST
 
-from agentauth.agents.models import WrongState
+from agentauth.agents.models import Agent, WrongState
 from agentauth.console.frame import waiting_for
 from agentauth.grants.arguments import visible
 from agentauth.grants.models import Approval
-from agentauth.oauth.backchannel_requests import open_for
+from agentauth.oauth.backchannel_requests import closed_for, open_for
 from agentauth.oauth.models import BackchannelRequest
-from agentauth.resources.models import Operation
+from agentauth.resources.models import Operation, Resource
 from tenants.access import TenantRequest, tenant_page
 
 PAGE = 25
@@ -46,6 +46,27 @@ class Question:
     risk: str
 
     @property
+    def id(self) -> UUID:
+        return self.approval.id
+
+    @property
+    def agent(self) -> Agent:
+        return self.approval.grant.agent
+
+    @property
+    def resource(self) -> Resource:
+        return self.approval.grant.resource
+
+    @property
+    def asked_at(self) -> datetime:
+        return self.approval.asked_at
+
+    @property
+    def said(self) -> str:
+        """What became of it: given, used, refused, or pending, which is too late once it stands under the answered."""
+        return self.approval.state
+
+    @property
     def seconds_left(self) -> int:
         return max(int((self.approval.expires_at - now()).total_seconds()), 0)
 
@@ -65,6 +86,30 @@ class BadgeAsked:
     row: BackchannelRequest
 
     @property
+    def id(self) -> UUID:
+        return self.row.id
+
+    @property
+    def agent(self) -> Agent:
+        return self.row.agent
+
+    @property
+    def resource(self) -> Resource:
+        return self.row.resource
+
+    @property
+    def words(self) -> str:
+        return "Asked to make one call for you" if self.row.authorization_details else "Asked to act for you"
+
+    @property
+    def asked_at(self) -> datetime:
+        return self.row.created_at
+
+    @property
+    def said(self) -> str:
+        return "given" if self.row.allowed_at else "refused" if self.row.refused_at else "pending"
+
+    @property
     def left_words(self) -> str:
         return left_words(self.row.expires_at)
 
@@ -81,19 +126,26 @@ def left_words(until: datetime) -> str:
 def inbox(request: TenantRequest) -> HttpResponse:
     waiting = _with_names(waiting_for(request.member)).order_by("expires_at")
     asking = open_for(request.member).select_related("agent__tenant", "resource").order_by("expires_at")
-    answered = _mine(request).exclude(state=Approval.State.PENDING, expires_at__gt=now()).order_by("-id")
     before = request.GET.get("before", "")
-    if before:
-        answered = answered.filter(id__lt=_uuid_or_404(before))
-    shown = list(answered[: PAGE + 1])
+    shown = _answered(request, _uuid_or_404(before) if before else None)
     older = "?" + urlencode({"before": str(shown[PAGE - 1].id)}) if len(shown) > PAGE else ""
     page = {
         "waiting": [] if before else questions(list(waiting)),
         "asking": [] if before else [BadgeAsked(row) for row in asking],
-        "answered": questions(shown[:PAGE]),
+        "answered": shown[:PAGE],
         "page": {"next": older, "previous": request.path if before else ""},
     }
     return render(request, "console/my/inbox.html", page)
+
+
+def _answered(request: TenantRequest, before: UUID | None) -> list[Question | BadgeAsked]:
+    """What has its answer, newest first, and one more than a page holds."""
+    calls = _mine(request).exclude(state=Approval.State.PENDING, expires_at__gt=now()).order_by("-id")
+    badges = closed_for(request.member).select_related("agent__tenant", "resource").order_by("-id")
+    if before is not None:
+        calls, badges = calls.filter(id__lt=before), badges.filter(id__lt=before)
+    both = [*questions(list(calls[: PAGE + 1])), *(BadgeAsked(row) for row in badges[: PAGE + 1])]
+    return sorted(both, key=lambda one: one.id, reverse=True)[: PAGE + 1]
 
 
 @require_GET

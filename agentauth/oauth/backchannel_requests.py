@@ -84,6 +84,12 @@ def open_for(member: Member) -> QuerySet[BackchannelRequest]:
     return mine.filter(allowed_at=None, refused_at=None)
 
 
+def closed_for(member: Member) -> QuerySet[BackchannelRequest]:
+    """What this person has answered, or has not in time, for as long as it is kept. In the tenant's transaction."""
+    mine = BackchannelRequest.objects.filter(tenant_id=member.tenant_id, member=member)
+    return mine.exclude(allowed_at=None, refused_at=None, expires_at__gt=now())
+
+
 def _hold_rate(client: Agent, member: Member) -> None:
     """Nobody is worn down until they say yes: few questions wait at a time, few come in an hour."""
     people = Member.objects.select_for_update(no_key=True).filter(tenant_id=client.tenant_id, pk=member.pk)

@@ -34,10 +34,10 @@ def device(request: HttpRequest) -> HttpResponse:
         return _page(here, typed=request.GET.get("user_code", ""))
     typed = request.POST.get("user_code", "")
     if not plain(typed):
-        return _page(here, problem="Type in the code that your device shows.", status=422)
+        return _page(here, typed=typed, problem="Type in the code that your device shows.", status=422)
     if _has_guessed_enough(here):
         _record_guess(here, _TOO_MANY, 429)
-        return _page(here, problem="Too many codes were wrong. Try again in ten minutes.", status=429)
+        return _page(here, typed=typed, problem="Too many codes were wrong. Try again in ten minutes.", status=429)
     row = enter(typed, here.member)
     if row is None:
         _record_guess(here, _WRONG, 422)
@@ -46,8 +46,10 @@ def device(request: HttpRequest) -> HttpResponse:
 
 
 def _page(request: TenantRequest, *, typed: str = "", problem: str = "", status: int = 200) -> HttpResponse:
-    code = plain(typed)[:8]
-    shown = f"{code[:4]}-{code[4:]}" if len(code) == 8 and set(code) <= set(ALPHABET) else ""
+    code = plain(typed)
+    is_one = len(code) == 8 and set(code) <= set(ALPHABET)
+    # What a person typed stays as it is, to be corrected; an address fills in nothing but a code
+    shown = f"{code[:4]}-{code[4:]}" if is_one else typed[:20] if problem else ""
     told = {"organisation": request.tenant, "user_code": shown, "problem": problem}
     return render(request, "oauth/device.html", told, status=status)
 

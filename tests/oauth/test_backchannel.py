@@ -384,6 +384,22 @@ def test_a_person_who_says_no_is_heard_by_the_agent(asker: Flow) -> None:
     assert "Allow</button>" not in question(asker).content.decode()
 
 
+def test_what_became_of_each_question_stays_in_the_inbox(asker: Flow) -> None:
+    """Refused, allowed or too late, it stands under what was answered, and is nobody else's to see."""
+    begun(asker)
+    answer(asker, "deny")
+    begun(asker)
+    answer(asker)
+    begun(asker)
+    with in_tenant(asker.house.tenant.id):
+        BackchannelRequest.objects.filter(allowed_at=None, refused_at=None).update(expires_at=now())
+    page = asker.browser.get(INBOX).content.decode()
+    ended = [page.index(words) for words in ("no answer in time", "you said yes", "you said no")]
+    assert ended == sorted(ended), "newest first"
+    assert page.count("Asked to act for you") == 3 and "Nothing waits for you" in page
+    assert "Asked to act for you" not in cast.signed_in(asker.house.owner).get(INBOX).content.decode()
+
+
 def test_a_question_that_nobody_answered_lapses_for_both(asker: Flow) -> None:
     auth_req_id = begun(asker)
     page = question(asker)

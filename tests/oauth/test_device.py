@@ -263,6 +263,13 @@ def test_the_complete_address_fills_the_code_in_and_still_asks(device: Flow) -> 
     assert "frame-ancestors 'none'" in page["Content-Security-Policy"]
 
 
+@pytest.mark.parametrize("typed", ["HELO-WOLD", "bcd fgh", "…"], ids=["with vowels", "too short", "no letter"])
+def test_a_wrong_code_stays_in_the_field_to_be_corrected(device: Flow, typed: str) -> None:
+    page = type_in(device, typed)
+    assert page.status_code == 422 and f'value="{typed}"' in page.content.decode()
+    assert refused_for(device) == ([] if typed == "…" else ["user_code_wrong"])  # nothing typed is no guess
+
+
 def test_who_has_not_signed_in_signs_in_first_and_keeps_the_code(device: Flow) -> None:
     answer = Client().get(f"{PAGE}?user_code=BCDF-GHJK")
     assert answer.status_code == 302
