@@ -21,6 +21,7 @@ from agentauth.oauth.authorization_request import PROTOCOL_SCOPES
 from agentauth.oauth.client_authentication import authenticate_client
 from agentauth.oauth.door import Answer, Call, oauth_endpoint
 from agentauth.oauth.errors import (
+    InvalidDPoPProof,
     InvalidGrant,
     InvalidScope,
     InvalidTarget,
@@ -59,6 +60,7 @@ def token(call: Call) -> Answer:
     with in_tenant(call.tenant.id):
         authority = prove(asked, client)  # under a row lock, nothing used up yet
         require_same_key(authority, call)
+        require_a_key(authority, call)
         authority = narrow(authority, asked, client, call)
         return Answer(issue(authority, client, call))
 
@@ -67,6 +69,16 @@ def require_same_key(authority: Authority, call: Call) -> None:
     """What was bound to a key is of no use without it (RFC 9449 §5, §10); it stays good for who holds the key."""
     if authority.bound_to and authority.bound_to != call.jkt:
         raise InvalidGrant("This is bound to another key.", reason="bound_to_another_key", grant=authority.grant)
+
+
+def require_a_key(authority: Authority, call: Call) -> None:
+    """A resource may take bound tokens only (RFC 9728 §2), whoever asks."""
+    if authority.grant.resource.dpop_bound_access_tokens_required and not call.jkt:
+        raise InvalidDPoPProof(
+            "This resource takes bound tokens only. Send a DPoP proof.",
+            reason="bound_tokens_only",
+            grant=authority.grant,
+        )
 
 
 def narrow(authority: Authority, asked: Parameters, client: Agent, call: Call) -> Authority:
@@ -103,6 +115,8 @@ def issue(authority: Authority, client: Agent, call: Call) -> dict[str, Any]:
     if authority.delegation is not None and authority.delegation.expires is not None:
         ends.append(authority.delegation.expires)
     expires = min(ends)
+    if expires <= at:  # it ends within this second
+        raise InvalidGrant("What was allowed has ended.", reason="grant_ended", grant=grant)
     claims = access_claims(authority, client, call, jti=jti, iat=at, exp=expires)
     try:
         answer: dict[str, Any] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,23 @@ def test_a_subject_token_that_is_not_exactly_right_is_refused(
         answer = exchange(granted, spoiled(idp, granted.house, subject(granted.house), {"typ": "at+jwt"}, case))
         assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request"), (case["name"], answer.content)
         assert events_of(granted.house.tenant.id, "token.refused")[-1].reasons, case["name"]
+    assert not events_of(granted.house.tenant.id, "token.issued")
+
+
+@pytest.mark.parametrize("scope", [["rooms:read"], 5, {}, True, 'rooms"read'])
+def test_a_limit_that_cannot_be_read_is_not_passed_over(
+    granted: Flow, idp: Provider, trust: TrustedIssuer, scope: Any
+) -> None:
+    """RFC 8693 §4.2: a scope is text; what was meant to narrow would otherwise widen."""
+    refused(granted, exchange(granted, idp.sign(subject(granted.house, scope=scope))), "assertion_scope")
+
+
+def test_what_has_just_run_out_gives_no_token_that_has_run_out(
+    granted: Flow, idp: Provider, trust: TrustedIssuer
+) -> None:
+    """RFC 6749 §5.1: expires_in is a time to come, whatever clocks may differ by."""
+    token = idp.sign(subject(granted.house, exp=int(time.time()) - 5))
+    refused(granted, exchange(granted, token), "assertion_expired")
     assert not events_of(granted.house.tenant.id, "token.issued")
 
 

@@ -126,6 +126,14 @@ def test_an_id_jag_that_is_not_exactly_right_is_refused(flow: Flow, idp: Provide
     assert grant_of(flow) is None and not events_of(flow.house.tenant.id, "token.issued")
 
 
+def test_a_sign_in_that_is_still_to_come_is_not_passed_on(flow: Flow, idp: Provider, trust: TrustedIssuer) -> None:
+    """RFC 9068 §2.2.1: `auth_time` is when it was; one in the future would be recent enough for ever (RFC 9470)."""
+    at = int(now().timestamp())
+    assert read(bring(flow, idp, auth_time=at - 100))["auth_time"] == at - 100
+    for wrong in (at + 600, -1, True, str(at), at + 0.5):
+        assert "auth_time" not in read(bring(flow, idp, auth_time=wrong))
+
+
 def test_an_assertion_is_required(flow: Flow, trust: TrustedIssuer) -> None:
     """RFC 7521 §4.1."""
     refused(flow, flow.post("token", {"grant_type": JWT_BEARER} | flow.proof()), "missing_parameter", "invalid_request")

@@ -3,6 +3,8 @@
 It says who the person is and who acted before. What this agent may do is only in the grant that the person gave it.
 """
 
+import time
+from collections.abc import Collection
 from typing import Any
 from uuid import UUID
 
@@ -13,12 +15,12 @@ from agentauth.oauth.authorization_request import PROTOCOL_SCOPES
 from agentauth.oauth.errors import InvalidGrant, InvalidRequest, InvalidTarget
 from agentauth.oauth.grants.authority import Authority, Delegation
 from agentauth.oauth.grants.standing import still_stand
-from agentauth.oauth.parameters import Parameters, scope_names
+from agentauth.oauth.parameters import Parameters
 from agentauth.oauth.target import one_target
 from agentauth.oauth.trust.act import DEEPEST, actors_before, depth
 from agentauth.oauth.trust.issuers import find_issuer, read_from
 from agentauth.oauth.trust.person import member_of
-from agentauth.oauth.trust.reading import SUBJECT, NotGood, type_of
+from agentauth.oauth.trust.reading import SUBJECT, NotGood, scope_of, type_of
 
 _TYPES = {  # §3, and the values of `typ` that each may have
     "urn:ietf:params:oauth:token-type:access_token": ("at+jwt", "jwt", ""),
@@ -31,6 +33,7 @@ def prove(asked: Parameters, client: Agent) -> Authority:
     """Raises InvalidRequest for a token that is not good or not acceptable, InvalidTarget for a place (§2.2.2)."""
     try:
         issuer, claims = _read(asked, client)
+        limit = scope_of(claims)
         member = member_of(issuer, claims)
         before = actors_before(
             claims.get("act"), issuer=issuer.issuer, reversed_order=issuer.act_order == issuer.ActOrder.REVERSED
@@ -55,7 +58,7 @@ def prove(asked: Parameters, client: Agent) -> Authority:
     said = {name: claims[name] for name in ("jti",) if isinstance(claims.get(name), str)}
     return Authority(
         grant=grant,
-        scope=tuple(sorted(names & _scope(claims, names))),
+        scope=tuple(sorted(_within(limit, names))),
         spend=_nothing,
         delegation=Delegation(sub=str(member.id), sub_is_agent=False, act=before, via=[], expires=int(claims["exp"])),
         vouched_by={"issuer": issuer.issuer} | said,
@@ -74,14 +77,15 @@ def _read(asked: Parameters, client: Agent) -> tuple[TrustedIssuer, dict[str, An
     claims = read_from(issuer, token, SUBJECT)
     if "cnf" in claims or "authorization_details" in claims:  # what we cannot keep to would be lost, and that widens
         raise NotGood("subject_token_bound", "It is bound to more than is read here.")
+    if claims["exp"] <= time.time():  # what comes of it ends with it: clocks that differ help nobody here
+        raise NotGood("assertion_expired", "It has expired.")
     return issuer, claims
 
 
-def _scope(claims: dict[str, Any], granted: set[str]) -> set[str]:
+def _within(limit: Collection[str] | None, granted: set[str]) -> set[str]:
     """Less than the grant, where the token speaks of our permissions; a mere sign-in says nothing about them."""
-    said = claims.get("scope", "")
-    names = {name for name in scope_names(said if isinstance(said, str) else "") if name not in PROTOCOL_SCOPES}
-    return names if names else granted
+    names = set(limit or ()) - set(PROTOCOL_SCOPES)
+    return granted & names if names else granted
 
 
 def _nothing(jti: UUID) -> None:

@@ -6,6 +6,7 @@ an agent proves itself by where it runs, and acts for itself.
 """
 
 import hashlib
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -14,11 +15,11 @@ from uuid import UUID
 
 from agentauth.agents.models import Agent, TrustedIssuer
 from agentauth.agents.registering import JWT_BEARER
-from agentauth.oauth.errors import InvalidGrant, InvalidScope, InvalidTarget, UnauthorizedClient
+from agentauth.oauth.errors import InvalidGrant, InvalidTarget, UnauthorizedClient
 from agentauth.oauth.grants import client_credentials
 from agentauth.oauth.grants.authority import Authority, Delegation
 from agentauth.oauth.grants.standing import still_stand
-from agentauth.oauth.parameters import Parameters, scope_names
+from agentauth.oauth.parameters import Parameters
 from agentauth.oauth.spent import spend_once
 from agentauth.oauth.target import named
 from agentauth.oauth.trust import workload
@@ -26,7 +27,7 @@ from agentauth.oauth.trust.act import DEEPEST, actors_before, depth
 from agentauth.oauth.trust.allowing import vouched_grant
 from agentauth.oauth.trust.issuers import find_issuer, read_from
 from agentauth.oauth.trust.person import member_of
-from agentauth.oauth.trust.reading import ID_JAG, LEEWAY, WORKLOAD, NotGood, is_text, text, type_of
+from agentauth.oauth.trust.reading import ID_JAG, LEEWAY, WORKLOAD, NotGood, is_text, scope_of, text, type_of
 from agentauth.resources.models import Resource
 
 GRANT_TYPE = JWT_BEARER
@@ -71,7 +72,7 @@ def _for_a_person(asked: Parameters, client: Agent, assertion: str) -> Authority
         raise NotGood("assertion_limits", "It holds limits that are not read here.")
     bound_to = _key(claims)
     resource = _resource(asked, client, claims)
-    names = _scope(claims)
+    names = scope_of(claims)
     member = member_of(issuer, claims)
     grant = vouched_grant(issuer, client, member, resource, names)
     if not still_stand(client.tenant_id, [grant.id]):
@@ -126,18 +127,6 @@ def _resource(asked: Parameters, client: Agent, claims: dict[str, Any]) -> Resou
         raise NotGood("unknown_resource", "There is no such resource as the assertion names.") from None
 
 
-def _scope(claims: dict[str, Any]) -> tuple[str, ...] | None:
-    said = claims.get("scope")
-    if said is None:
-        return None
-    if not isinstance(said, str) or len(said) > 4096:
-        raise NotGood("assertion_scope", "scope must be text.")
-    try:
-        return scope_names(said)
-    except InvalidScope:
-        raise NotGood("assertion_scope", "scope is malformed.") from None
-
-
 def _actors(issuer: TrustedIssuer, claims: dict[str, Any], sub: str) -> Delegation | None:
     """Who acted before, if the identity provider says so: they stay in the chain."""
     before = actors_before(
@@ -149,4 +138,4 @@ def _actors(issuer: TrustedIssuer, claims: dict[str, Any], sub: str) -> Delegati
 
 
 def _is_past(at: Any) -> bool:
-    return isinstance(at, int) and not isinstance(at, bool) and 0 < at < 1e11
+    return isinstance(at, int) and not isinstance(at, bool) and 0 < at <= time.time() + LEEWAY

@@ -7,10 +7,12 @@ from typing import Any, TypeGuard
 import jwt
 
 from agentauth.keys.compact import is_compact
-from agentauth.keys.verifying import one_name, public_key, signed_claims
+from agentauth.keys.verifying import is_plain, one_name, public_key, signed_claims
+from agentauth.oauth.errors import InvalidScope
+from agentauth.oauth.parameters import scope_names
 
 LEEWAY = 30  # seconds
-_MAY_STAND_IN_HEADER = {"alg", "kid", "typ", "x5t", "x5t#S256"}
+_LONGEST_SCOPE = 4096
 _MOST_KEYS_TRIED = 10
 _ALGORITHM_OF_CURVE = {"P-256": "ES256", "P-384": "ES384", "Ed25519": "EdDSA"}
 
@@ -47,7 +49,7 @@ def header_of(token: str) -> dict[str, Any]:
         header = jwt.get_unverified_header(token)
     except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
         raise NotGood("assertion_malformed", "This is not a signed JWT.") from None
-    if not set(header) <= _MAY_STAND_IN_HEADER:
+    if not is_plain(header):
         raise NotGood("assertion_header", "The header has members that are not accepted.")
     return header
 
@@ -75,6 +77,20 @@ def text(claims: Mapping[str, Any], name: str, *, longest: int = 255) -> str:
     if not is_text(value, longest=longest):
         raise NotGood(f"assertion_{name}", f"{name} must be text of at most {longest} characters.")
     return value
+
+
+def scope_of(claims: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """The scopes that it names (RFC 8693 §4.2); None where it sets no limit. Raises NotGood: what cannot be read was
+    meant as one."""
+    said = claims.get("scope")
+    if said is None:
+        return None
+    if not isinstance(said, str) or len(said) > _LONGEST_SCOPE:
+        raise NotGood("assertion_scope", "scope must be text.")
+    try:
+        return scope_names(said)
+    except InvalidScope:
+        raise NotGood("assertion_scope", "scope is malformed.") from None
 
 
 def is_text(value: Any, *, longest: int = 255) -> TypeGuard[str]:
