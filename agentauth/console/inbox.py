@@ -14,13 +14,13 @@ from django.urls import reverse
 from django.utils.timezone import now
 from django.views.decorators.http import require_GET, require_POST
 
-from agentauth.agents.models import Agent, WrongState
+from agentauth.agents.models import WrongState
 from agentauth.console.frame import waiting_for
 from agentauth.grants.arguments import visible
-from agentauth.grants.models import Approval
+from agentauth.grants.models import Approval, Grant
 from agentauth.oauth.backchannel_requests import closed_for, open_for
 from agentauth.oauth.models import BackchannelRequest
-from agentauth.resources.models import Operation, Resource
+from agentauth.resources.models import Operation
 from tenants.access import TenantRequest, tenant_page
 
 PAGE = 25
@@ -50,12 +50,10 @@ class Question:
         return self.approval.id
 
     @property
-    def agent(self) -> Agent:
-        return self.approval.grant.agent
-
-    @property
-    def resource(self) -> Resource:
-        return self.approval.grant.resource
+    def asker(self) -> Grant:
+        """What has an agent and a resource."""
+        grant: Grant = self.approval.grant
+        return grant
 
     @property
     def asked_at(self) -> datetime:
@@ -90,12 +88,8 @@ class BadgeAsked:
         return self.row.id
 
     @property
-    def agent(self) -> Agent:
-        return self.row.agent
-
-    @property
-    def resource(self) -> Resource:
-        return self.row.resource
+    def asker(self) -> BackchannelRequest:
+        return self.row
 
     @property
     def words(self) -> str:
@@ -144,7 +138,10 @@ def _answered(request: TenantRequest, before: UUID | None) -> list[Question | Ba
     badges = closed_for(request.member).select_related("agent__tenant", "resource").order_by("-id")
     if before is not None:
         calls, badges = calls.filter(id__lt=before), badges.filter(id__lt=before)
-    both = [*questions(list(calls[: PAGE + 1])), *(BadgeAsked(row) for row in badges[: PAGE + 1])]
+    both: list[Question | BadgeAsked] = [
+        *questions(list(calls[: PAGE + 1])),
+        *(BadgeAsked(row) for row in badges[: PAGE + 1]),
+    ]
     return sorted(both, key=lambda one: one.id, reverse=True)[: PAGE + 1]
 
 
