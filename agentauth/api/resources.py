@@ -72,6 +72,7 @@ class ResourceShape(Strict):
     upstream_url = Text()
     upstream_auth = serializers.ChoiceField(Resource.UpstreamAuth.choices)
     sends_assertion = serializers.BooleanField()
+    dpop_bound_access_tokens_required = serializers.BooleanField(help_text="Does it take bound tokens only (RFC 9449)?")
     source = Text()  # type: ignore[assignment]  # a field, not the property
     created_at = serializers.DateTimeField()
     published_at = serializers.DateTimeField(allow_null=True)
@@ -124,6 +125,7 @@ class ResourceChange(Strict):
     description = Text(max_length=300, allow_blank=True)
     upstream_url = Text(max_length=500)
     upstream_auth = UpstreamCredential()
+    dpop_bound_access_tokens_required = serializers.BooleanField(help_text="Bound tokens only, from the next call on?")
     sign_in = SignInShape(allow_null=True, help_text="Null: any sign-in will do.")
     scopes = ScopeShape(many=True, help_text="Renamed, re-classed or new; what is not named stays.")
     operations = OperationChange(many=True, help_text="Moved to another scope, or to none.")
@@ -235,6 +237,8 @@ class OneResource(_Resources):
             set_address(found, by=by, upstream_url=said["upstream_url"])
         if "upstream_auth" in said:
             _set_credential(found, by, said["upstream_auth"])
+        if "dpop_bound_access_tokens_required" in said:
+            publishing.demand_bound_tokens(found, by=by, demanded=said["dpop_bound_access_tokens_required"])
         if "sign_in" in said:
             if said["sign_in"] is None:
                 lift_demand(found, by=by)
@@ -315,6 +319,7 @@ def show(resource: Resource, tenant: Tenant) -> dict[str, Any]:
         "upstream_url": resource.upstream_url,
         "upstream_auth": resource.upstream_auth,
         "sends_assertion": resource.sends_assertion,
+        "dpop_bound_access_tokens_required": resource.dpop_bound_access_tokens_required,
         "source": resource.source,
         "created_at": resource.created_at,
         "published_at": resource.published_at,

@@ -123,6 +123,12 @@ class Edit(forms.Form):
     name = forms.CharField(label="Name", max_length=80)
     description = forms.CharField(label="Description", max_length=300, required=False)
     upstream_url = forms.CharField(label="Address of the server", max_length=500, help_text="Where calls go.")
+    bound_tokens_only = forms.BooleanField(
+        label="Only tokens that are bound to a key",
+        required=False,
+        help_text="With every call an agent proves that it holds its key, so a stolen token opens nothing."
+        " For programs that can (DPoP): most cannot yet.",
+    )
 
 
 class Credential(forms.Form):
@@ -310,7 +316,12 @@ def publish(request: TenantRequest, slug: str) -> HttpResponse:
 @tenant_page(roles=ADMINS)
 def edit(request: TenantRequest, slug: str) -> HttpResponse:
     found = require_own(request, slug)
-    first = {"name": found.name, "description": found.description, "upstream_url": found.upstream_url}
+    first = {
+        "name": found.name,
+        "description": found.description,
+        "upstream_url": found.upstream_url,
+        "bound_tokens_only": found.dpop_bound_access_tokens_required,
+    }
     form = Edit(request.POST or None, initial=first)
     if request.method == "POST" and form.is_valid():
         said = form.cleaned_data
@@ -318,6 +329,7 @@ def edit(request: TenantRequest, slug: str) -> HttpResponse:
             with transaction.atomic():
                 if (said["name"], said["description"]) != (found.name, found.description):
                     publishing.describe(found, by=request.member, name=said["name"], description=said["description"])
+                publishing.demand_bound_tokens(found, by=request.member, demanded=said["bound_tokens_only"])
                 if set_address(found, by=request.member, upstream_url=said["upstream_url"]):
                     messages.warning(request, "This is another server, so its credential is gone. Enter it again.")
         except ValidationError as wrong:

@@ -34,6 +34,7 @@ _AUTHORIZE_AGAIN = frozenset(
         Reason.TOKEN_EXPIRED,
         Reason.TOKEN_NOT_YET_VALID,
         Reason.TOKEN_REVOKED,
+        Reason.BOUND_TOKENS_ONLY,
         Reason.GRANT_MISSING,
         Reason.GRANT_ENDED,
         Reason.GRANT_EXPIRED,
@@ -101,11 +102,12 @@ def challenge(
     return b"www-authenticate", (("DPoP " if is_dpop else "Bearer ") + ", ".join(parts)).encode("ascii")
 
 
-def no_token(tenant: str, resource: str, scope: str) -> Answer:
-    """RFC 6750 §3.1: a challenge without an error code for who did not try."""
-    text = "Send an access token: Authorization: Bearer …"
+def no_token(tenant: str, resource: str, scope: str, *, is_dpop: bool) -> Answer:
+    """RFC 6750 §3.1: a challenge without an error code for who did not try. `is_dpop`: only that scheme will do."""
+    text = f"Send an access token: Authorization: {'DPoP' if is_dpop else 'Bearer'} …"
     answer = problem(401, "Who are you?", text, resource_metadata=metadata_url(tenant, resource))
-    answer.headers += [challenge(tenant, resource, scope=scope), _OFFERED]
+    answer.headers.append(challenge(tenant, resource, scope=scope, is_dpop=is_dpop))
+    answer.headers += [] if is_dpop else [_OFFERED]
     return answer
 
 

@@ -116,14 +116,15 @@ class Gateway:
         try:
             token, request.is_dpop = read_authorization(request.headers)
             who = verify(token, tenant, resource.url)
-            if who.jkt or request.is_dpop:
-                request.proof = require_possession(request, token, who)
+            if who.jkt or request.is_dpop or resource.bound_tokens_only:
+                request.proof = require_possession(request, token, who, resource)
         except UseDPoPNonce as told:
             return nonce_needed(tenant.slug, resource.slug, told.description)
         except NoToken:
             if not resource.published:
                 return _nothing_here()
-            return no_token(tenant.slug, resource.slug, self._scope_for(request, resource, tail))
+            scope = self._scope_for(request, resource, tail)
+            return no_token(tenant.slug, resource.slug, scope, is_dpop=resource.bound_tokens_only)
         except BadRequest as bad:
             return bad_request(tenant.slug, resource.slug, str(bad))
         except TokenRefused as refused:
@@ -165,7 +166,7 @@ class Gateway:
             call_id,
             scopes=scopes,
             protocol=resource.kind,
-            is_dpop=request.is_dpop,
+            is_dpop=request.is_dpop or resource.bound_tokens_only,
             detail=refused.detail,
         )
         second = int(time.time())

@@ -17,7 +17,7 @@ def describe(tenant: Tenant, resource: Resource) -> dict[str, Any]:
         "bearer_methods_supported": ["header"],
         "resource_name": resource.name,
         "dpop_signing_alg_values_supported": list(ALGORITHMS),
-        "dpop_bound_access_tokens_required": False,  # an agent says that of itself (RFC 9449 §5.2)
+        "dpop_bound_access_tokens_required": resource.bound_tokens_only,  # elsewhere an agent may say it of itself
         "authorization_details_types_supported": list(TYPES),
     }
     return {name: value for name, value in said.items() if value != []}  # §3.2: what has no values is left out

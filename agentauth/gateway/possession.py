@@ -5,13 +5,14 @@ import time
 from django.conf import settings
 
 from agentauth.gateway.request import Request
+from agentauth.gateway.snapshot import Resource
 from agentauth.gateway.who import Principal, TokenRefused
 from agentauth.oauth.dpop import Proof, read_proof
 from agentauth.oauth.errors import InvalidDPoPProof
 from agentauth.policy.decision import Reason
 
 
-def require_possession(request: Request, token: bytes, who: Principal) -> Proof | None:
+def require_possession(request: Request, token: bytes, who: Principal, resource: Resource) -> Proof | None:
     """The proof of this request; None for a token that is bound to nothing. Raises TokenRefused, UseDPoPNonce.
 
     §7.2: a bound token is nothing to its bearer alone, and one that is bound to nothing does not pass for bound.
@@ -19,6 +20,8 @@ def require_possession(request: Request, token: bytes, who: Principal) -> Proof 
     if not request.is_dpop:
         if who.jkt:
             raise TokenRefused(Reason.PROOF_MISSING)
+        if resource.bound_tokens_only:
+            raise TokenRefused(Reason.BOUND_TOKENS_ONLY)
         return None
     if not who.jkt:
         raise TokenRefused(Reason.TOKEN_NOT_BOUND)

@@ -54,6 +54,7 @@ class Resource:
     credential: dict[str, str] | None
     """Headers that prove us to the upstream; None when they could not be opened, and then nothing passes."""
     sends_assertion: bool
+    bound_tokens_only: bool
     scopes: dict[str, str] = field(default_factory=dict)
     """Names of the scopes that some operation needs, to their risk class."""
     scope_names: dict[UUID, str] = field(default_factory=dict)
@@ -292,7 +293,7 @@ def _signer(tenant_id: UUID, rows: list[tuple[Any, ...]]) -> Signer | None:
 
 
 def _resource(tenant: Tenant, row: tuple[Any, ...]) -> Resource:
-    resource_id, slug, name, kind, state, upstream_url, auth, header, sealed, sends_assertion = row
+    resource_id, slug, name, kind, state, upstream_url, auth, header, sealed, sends_assertion, bound_tokens_only = row
     stored = ResourceRow(
         id=resource_id, tenant_id=tenant.id, upstream_auth=auth, upstream_header=header, sealed_credential=sealed
     )
@@ -310,6 +311,7 @@ def _resource(tenant: Tenant, row: tuple[Any, ...]) -> Resource:
         upstream=urlsplit(upstream_url),
         credential=credential,
         sends_assertion=sends_assertion,
+        bound_tokens_only=bound_tokens_only,
     )
 
 
@@ -330,7 +332,8 @@ SELECT kid, public_jwk, sealed_private, id, unpublish_at, retired_at IS NULL AND
 FROM keys_signingkey WHERE tenant_id = %s AND (unpublish_at IS NULL OR unpublish_at > now()) ORDER BY signs_from DESC
 """
 _RESOURCES = """
-SELECT id, slug, name, kind, state, upstream_url, upstream_auth, upstream_header, sealed_credential, sends_assertion
+SELECT id, slug, name, kind, state, upstream_url, upstream_auth, upstream_header, sealed_credential, sends_assertion,
+    dpop_bound_access_tokens_required
 FROM resources_resource WHERE tenant_id = %s AND kind IN ('rest', 'mcp')
 """
 _SCOPES = "SELECT id, resource_id, name FROM resources_scope WHERE tenant_id = %s"

@@ -14,6 +14,7 @@ from agentauth.oauth.parameters import from_form
 from agentauth.oauth.resource_server import find_resource_server
 from agentauth.oauth.signed_introspection import is_wanted, signed
 from agentauth.oauth.target import audience
+from agentauth.resources.models import Resource
 from tenants.models import secret_hash
 from tenants.rls import in_tenant
 
@@ -34,7 +35,7 @@ def introspect(call: Call) -> Answer:
         presented = asked.require("token")
         with in_tenant(call.tenant.id):
             claims = read_own_token(call.tenant, presented)
-            said = _access_token(claims) if claims is not None and claims["aud"] == me else _INACTIVE
+            said = _access_token(claims) if claims is not None and _is_for(server, me, claims) else _INACTIVE
             return _answer(call, said, to=me)
     client = authenticate_client(call, asked)
     if client.token_endpoint_auth_method == "none":  # §2.1: the caller MUST be authenticated
@@ -48,6 +49,11 @@ def introspect(call: Call) -> Answer:
             said = _access_token(claims) if claims["client_id"] == client.client_id else _INACTIVE
         always = "introspection_signed_response_alg" in client.client_metadata  # RFC 9701 §6
         return _answer(call, said, to=client.client_id, always_signed=always)
+
+
+def _is_for(server: Resource, me: str, claims: dict[str, Any]) -> bool:
+    """Another resource's token is not good here, nor one without a key where only bound ones are taken."""
+    return bool(claims["aud"] == me and ("cnf" in claims or not server.dpop_bound_access_tokens_required))
 
 
 def _answer(call: Call, said: dict[str, Any], *, to: str, always_signed: bool = False) -> Answer:

@@ -25,6 +25,7 @@ class Reason(StrEnum):
     PROOF_INVALID = "proof_invalid"
     PROOF_REPLAYED = "proof_replayed"
     TOKEN_NOT_BOUND = "token_not_bound"
+    BOUND_TOKENS_ONLY = "bound_tokens_only"
     TENANT_SUSPENDED = "tenant_suspended"
     AGENT_UNKNOWN = "agent_unknown"
     AGENT_NOT_ACTIVE = "agent_not_active"
@@ -81,6 +82,10 @@ _SAID: dict[Reason, tuple[str, str]] = {
     Reason.PROOF_INVALID: ("The proof is not good.", "Make a new proof for this very request."),
     Reason.PROOF_REPLAYED: ("This proof was used before.", "Make a new proof for each request."),
     Reason.TOKEN_NOT_BOUND: ("The token is bound to no key.", "Send it as Authorization: Bearer."),
+    Reason.BOUND_TOKENS_ONLY: (
+        "This resource takes only tokens that are bound to a key.",
+        "Ask for the token with a DPoP proof.",
+    ),
     Reason.TENANT_SUSPENDED: ("This tenant is suspended.", "Ask the operator of this installation."),
     Reason.AGENT_UNKNOWN: ("This agent is not registered here.", "Ask an admin to register it."),
     Reason.AGENT_NOT_ACTIVE: ("This agent is still a draft.", "Ask an admin to activate it."),

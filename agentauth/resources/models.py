@@ -64,6 +64,7 @@ class Resource(TenantOwned):
     upstream_header = models.CharField(max_length=60, blank=True, default="")  # header name, or the user name for basic
     sealed_credential = SealedField(purpose="upstream", null=True)
     sends_assertion = models.BooleanField(default=True)
+    dpop_bound_access_tokens_required = models.BooleanField(default=False)  # RFC 9728 §2
     document = models.TextField(blank=True, default="")  # the OpenAPI document as given
     source = models.CharField(max_length=500, blank=True, default="")  # where it came from: a URL, "pasted", "uploaded"
     adopted_from = models.ForeignKey(CatalogueEntry, models.PROTECT, null=True, related_name="+")

@@ -91,6 +91,17 @@ def describe(resource: Resource, *, by: Member | Actor, name: str, description: 
         record_about(resource, Action.RESOURCE_CHANGED, by, {"name": resource.name})
 
 
+def demand_bound_tokens(resource: Resource, *, by: Member | Actor, demanded: bool) -> None:
+    """Whether it takes only tokens that are bound to a key (RFC 9449), from the next call on. Raises WrongState."""
+    _require_not_retired(resource)
+    if resource.dpop_bound_access_tokens_required == demanded:
+        return
+    resource.dpop_bound_access_tokens_required = demanded
+    with transaction.atomic():
+        resource.save(update_fields=["dpop_bound_access_tokens_required"])
+        record_about(resource, Action.RESOURCE_CHANGED, by, {"dpop_bound_access_tokens_required": demanded})
+
+
 def publish(resource: Resource, *, by: Member | Actor) -> None:
     """Open it: agents may be granted its scopes and call it from now on. Raises ValidationError, WrongState."""
     if resource.state != Resource.State.DRAFT:

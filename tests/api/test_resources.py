@@ -144,3 +144,14 @@ def test_what_a_change_names_it_names_whole(acme, change, field):
     answer = robot(acme).patch(f"/resources/{acme.office.id}", change)
     assert answer.status_code == 422 and field in [one["field"] for one in answer.json()["errors"]], answer.json()
     assert robot(acme).patch(f"/resources/{acme.office.id}", {"upstream_auth": {"kind": "none"}}).status_code == 200
+
+
+def test_a_resource_takes_bound_tokens_only_from_when_it_is_said(acme):
+    api, path, name = robot(acme), f"/resources/{acme.office.id}", "dpop_bound_access_tokens_required"
+    assert api.get(path).json()[name] is False
+    for demanded in (True, True, False):
+        assert api.patch(path, {name: demanded}).json()[name] is demanded
+    for wrong in (None, "often", 7):
+        refused(api.patch(path, {name: wrong}), "invalid", 422)
+    refused(robot(acme, "resources:read").patch(path, {name: True}), "insufficient-scope", 403)
+    assert [one.details for one in acme.events("resource.changed")] == [{name: True}, {name: False}]

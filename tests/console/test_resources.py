@@ -189,6 +189,24 @@ def test_what_lies_at_a_private_address_is_not_opened(address):
     assert Resource.objects.get(slug="pet-shop").state == "draft" and not acme.events("resource.published")
 
 
+def test_only_bound_tokens_are_taken_once_that_is_ticked():
+    acme = cast.acme()
+    ada = cast.signed_in(acme.owner)
+    typed = {"name": "Office", "description": "", "upstream_url": "https://rooms.example.com"}
+    Resource.objects.filter(pk=acme.office.pk).update(upstream_url=typed["upstream_url"])
+    for ticked, words in ((True, "only those bound to a key"), (False, "any")):
+        answer = ada.post(f"{HERE}office/edit/", typed | ({"bound_tokens_only": "on"} if ticked else {}), follow=True)
+        page = answer.content.decode()
+        assert f"<dt>Tokens it takes</dt><dd>{words} " in page
+        form = ada.get(f"{HERE}office/edit/").content.decode()
+        assert bool(re.search('name="bound_tokens_only"[^>]* checked', form)) is ticked
+    set_tenant(acme.tenant.id)
+    name = "dpop_bound_access_tokens_required"
+    assert [one.details for one in acme.events("resource.changed")] == [{name: True}, {name: False}]
+    matt = cast.signed_in(acme.members["matt"])
+    assert matt.post(f"{HERE}office/edit/", typed | {"bound_tokens_only": "on"}).status_code == 403
+
+
 def test_one_more_permission_takes_a_call():
     acme = cast.acme()
     call = acme.office.operations.get(key="GET /rooms")

@@ -13,8 +13,9 @@ from agentauth.gateway.headers import outbound
 from agentauth.keys.addresses import resource_url
 from agentauth.oauth.dpop import NONCE_SECONDS, fresh_nonce
 from agentauth.oauth.models import SpentOnce
+from agentauth.resources.publishing import demand_bound_tokens
 from tenants.rls import in_tenant
-from tests.gateway.conftest import Answer, Door, Stage
+from tests.gateway.conftest import Answer, Door, Stage, eventually
 from tests.gateway.test_mcp import called, office, post
 from tests.oauth.proofs import Holder
 
@@ -93,6 +94,26 @@ def test_the_offer_stands_beside_the_bearer_challenge(stage: Stage) -> None:
     bearer, dpop = stage.door.call("GET", stage.path("/rooms")).all("www-authenticate")
     assert bearer.startswith("Bearer scope=") and dpop.startswith("DPoP algs=")
     assert "error" not in bearer + dpop
+
+
+def test_where_only_bound_tokens_are_taken_every_other_is_refused_in_that_scheme(stage: Stage, bound: Bound) -> None:
+    """RFC 9728 §2; RFC 9449 §7.1: a challenge of the scheme that will do, and no other."""
+    known = f"/.well-known/oauth-protected-resource/{stage.slug}/office"
+    assert stage.call("GET", "/rooms").status == 200
+    with in_tenant(stage.id):
+        demand_bound_tokens(stage.house.office, by=stage.house.owner, demanded=True)
+    said = "dpop_bound_access_tokens_required"
+    assert eventually(lambda: stage.door.call("GET", known).json()[said], timeout=1)
+    stage.upstream.forget()
+    answer = stage.call("GET", "/rooms")
+    the_refusal(stage, answer, "bound_tokens_only", "invalid_token")
+    assert challenge(answer).startswith('DPoP algs="ES256 Ed25519 EdDSA PS256 RS256", error="invalid_token"')
+    stranger = stage.door.call("GET", stage.path("/rooms"))
+    assert stranger.status == 401 and challenge(stranger).startswith("DPoP algs=")
+    assert "error" not in challenge(stranger) and 'scope="rooms:read"' in challenge(stranger)
+    expired = stage.call("GET", "/rooms", exp=int(time.time()) - 5)
+    assert expired.codes == ["token_expired"] and challenge(expired).startswith("DPoP ")
+    assert bound.call("GET", "/rooms", bound.proof("GET", "/rooms")).status == 200
 
 
 def test_without_a_nonce_it_is_told_one_and_nothing_else_happens(stage: Stage, bound: Bound) -> None:

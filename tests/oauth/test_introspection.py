@@ -19,10 +19,13 @@ from agentauth.oauth import lane_request
 from agentauth.oauth.signed_introspection import MEDIA_TYPE, is_wanted
 from agentauth.resources.checking import add_server_credential, client_id_of
 from agentauth.resources.models import Resource, ServerCredential
+from agentauth.resources.publishing import demand_bound_tokens
 from tenants.rls import in_tenant
 from tests import cast
 from tests.cast import House, events_of
 from tests.oauth.browser import Flow, basic, register
+from tests.oauth.proofs import Holder
+from tests.oauth.test_possession import redeem, shown
 from tests.oauth.test_self_registration import NATIVE
 
 INACTIVE = {"active": False}
@@ -62,6 +65,15 @@ def test_a_resource_learns_about_tokens_for_it(flow: Flow, office: Server) -> No
         "meeting:enter rooms:read", "Bearer", flow.agent.client_id
     )  # fmt: skip
     assert not {"username", "name", "email"} & set(said)  # nothing of the person but `sub`
+
+
+def test_a_resource_that_takes_bound_tokens_only_hears_of_no_other(flow: Flow, office: Server) -> None:
+    holder, unbound = Holder(), flow.tokens()["access_token"]
+    with in_tenant(flow.house.tenant.id):
+        demand_bound_tokens(flow.house.office, by=flow.house.owner, demanded=True)
+    assert office.ask(unbound).json() == INACTIVE  # given before it was demanded
+    bound = redeem(flow, flow.code(), shown(flow, holder)).json()["access_token"]
+    assert office.ask(bound).json()["cnf"] == {"jkt": holder.jkt}
 
 
 def test_a_resource_learns_nothing_about_tokens_for_others(flow: Flow, acme: House, globex: House) -> None:

@@ -13,6 +13,7 @@ from agentauth.agents.models import Agent
 from agentauth.grants.models import Grant
 from agentauth.oauth.dpop import NONCE_SECONDS, fresh_nonce
 from agentauth.oauth.models import AuthorizationCode, RefreshToken, SpentOnce
+from agentauth.resources.publishing import demand_bound_tokens
 from tenants.rls import in_tenant
 from tests.cast import House, events_of
 from tests.oauth.browser import CALLBACK, Flow, answer_in
@@ -230,6 +231,20 @@ def test_a_client_for_bound_tokens_gets_no_other(flow: Flow) -> None:
     refused(flow, redeem(flow, flow.code(), {}), "invalid_dpop_proof", "proof_missing")
     refused(flow, refresh(flow, first["refresh_token"], {}), "invalid_dpop_proof", "proof_missing")
     assert redeem(flow, flow.code(), shown(flow, Holder())).status_code == 200
+
+
+def test_a_resource_that_takes_bound_tokens_only_is_given_no_other(flow: Flow) -> None:
+    """RFC 9728 §2, whoever asks and by whichever grant; code and refresh token stay good for a request with a proof."""
+    tokens, code = flow.tokens(), flow.code()
+    with in_tenant(flow.house.tenant.id):
+        demand_bound_tokens(flow.house.office, by=flow.house.owner, demanded=True)
+    refused(flow, redeem(flow, code, {}), "invalid_dpop_proof", "bound_tokens_only")
+    refused(flow, refresh(flow, tokens["refresh_token"], {}), "invalid_dpop_proof", "bound_tokens_only")
+    assert "cnf" in claims_of(redeem(flow, code, shown(flow, Holder())))
+    assert "cnf" in claims_of(refresh(flow, tokens["refresh_token"], shown(flow, Holder())))
+    with in_tenant(flow.house.tenant.id):
+        demand_bound_tokens(flow.house.office, by=flow.house.owner, demanded=False)
+    assert "cnf" not in claims_of(redeem(flow, flow.code(), {}))
 
 
 def test_a_client_registers_for_bound_tokens(acme: House) -> None:
