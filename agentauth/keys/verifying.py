@@ -11,9 +11,15 @@ import jwt
 from jwt.algorithms import OKPAlgorithm
 
 _OLDER = {"Ed25519": "EdDSA"}  # RFC 9864 §2.2: the first is what the second means with a key of that curve
+_BRINGS_OR_WANTS = {"jwk", "jku", "x5u", "x5c", "crit", "b64"}
 _JWS = jwt.PyJWS()
 for _name in _OLDER:
     _JWS.register_algorithm(_name, OKPAlgorithm())
+
+
+def is_plain(header: Mapping[str, Any]) -> bool:
+    """Does it bring no key along, nor want what we do not know? Anything else in it is passed over (RFC 7515 §4)."""
+    return not _BRINGS_OR_WANTS & set(header)
 
 
 def one_name(alg: str) -> str:

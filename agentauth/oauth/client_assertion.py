@@ -7,14 +7,13 @@ from typing import Any, TypeGuard
 import jwt
 
 from agentauth.keys.compact import is_compact
-from agentauth.keys.verifying import one_name, public_key, signed_claims
+from agentauth.keys.verifying import is_plain, one_name, public_key, signed_claims
 from agentauth.oauth.errors import InvalidClient
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 ALGORITHMS = ("ES256", "Ed25519", "EdDSA", "PS256", "RS256")
 _LONGEST = 3600  # seconds an assertion may be valid: what is longer is a password
 _LEEWAY = 30  # seconds
-_MAY_STAND_IN_HEADER = {"alg", "kid", "typ", "x5t", "x5t#S256"}
 _ALGORITHMS_OF_KEY = {"EC": {"ES256"}, "OKP": {"EdDSA"}, "RSA": {"PS256", "RS256"}}
 
 
@@ -46,7 +45,7 @@ def header_kid(assertion: str) -> str | None:
         header = jwt.get_unverified_header(assertion)
     except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
         raise InvalidClient("The client assertion is not a JWT.", reason="assertion_malformed") from None
-    if not set(header) <= _MAY_STAND_IN_HEADER or header.get("alg") not in ALGORITHMS:
+    if not is_plain(header) or header.get("alg") not in ALGORITHMS:
         raise InvalidClient("The client assertion has a header that is not accepted.", reason="assertion_header")
     if header.get("typ", "JWT") not in ("JWT", "jwt", "client-authentication+jwt"):
         raise InvalidClient("The client assertion is of another type.", reason="assertion_header")

@@ -18,6 +18,7 @@ from django.utils.timezone import now
 from agentauth.agents.models import Agent, Credential, TrustedIssuer
 from agentauth.agents.registering import JWT_BEARER
 from agentauth.keys.addresses import issuer
+from agentauth.keys.verifying import one_name
 from agentauth.oauth.client_assertion import ALGORITHMS, ASSERTION_TYPE, claimed_client, header_kid, verify
 from agentauth.oauth.client_keys import keys_at
 from agentauth.oauth.door import Call
@@ -146,7 +147,9 @@ def _prove_by_key(call: Call, client: Agent, credentials: list[Credential], asse
     # RFC 7523bis wants the issuer and nothing else; older clients name an endpoint (RFC 9126 §2, CIBA Core §7.1)
     older = (f"{here}/oauth/{endpoint}" for endpoint in ("token", "par", "bc-authorize"))
     audiences = (here,) if client.high_assurance else (here, *older)
-    algorithms = HIGH_ASSURANCE if client.high_assurance else ALGORITHMS
+    algorithms: tuple[str, ...] = HIGH_ASSURANCE if client.high_assurance else ALGORITHMS
+    if only := client.client_metadata.get("token_endpoint_auth_signing_alg"):  # as it registered
+        algorithms = tuple(alg for alg in algorithms if one_name(alg) == one_name(only))
     proof = verify(
         assertion,
         client_id=client.client_id,

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from django.core.exceptions import ValidationError
 
 from agentauth.agents.registering import CIBA, JWT_BEARER, delivery, public_part
+from agentauth.oauth.client_assertion import ALGORITHMS as ASSERTION_ALGORITHMS
 from agentauth.oauth.errors import InvalidClientMetadata, InvalidRedirectUri, InvalidScope
 from agentauth.oauth.parameters import scope_names
 from agentauth.oauth.redirect_uris import LOOPBACK, is_loopback, require_registrable
@@ -96,6 +97,8 @@ def _read(document: Mapping[str, Any], uris: list[str], method: str, *, strict: 
         "application_type": kind if kind in ("web", "native") else _kind_of(uris),
         "id_token_signed_response_alg": "ES256",  # whatever was asked for; OpenID clients expect RS256 unless told
     }
+    if method == "private_key_jwt":
+        echo |= _assertion_algorithm(document, strict=strict)
     echo |= told | _described(document, strict=strict)
     echo |= {name: _flag(document, name) for name in _DEMANDS if name in document}
     if jwks:
@@ -207,6 +210,16 @@ def _check_unused_keys(document: Mapping[str, Any], method: str) -> None:
     """§2: keys that will not be used must be right all the same; they are not kept."""
     if method != "private_key_jwt" and {"jwks", "jwks_uri"} & set(document):
         _keys(document, "private_key_jwt")
+
+
+def _assertion_algorithm(document: Mapping[str, Any], *, strict: bool) -> dict[str, str]:
+    """OpenID Registration §2: the only algorithm that its assertions are signed with."""
+    alg = document.get("token_endpoint_auth_signing_alg")
+    if alg in ASSERTION_ALGORITHMS:
+        return {"token_endpoint_auth_signing_alg": alg}
+    if alg is not None and strict:
+        raise InvalidClientMetadata(f"token_endpoint_auth_signing_alg is one of {', '.join(ASSERTION_ALGORITHMS)}.")
+    return {}
 
 
 def _signed_introspection(document: Mapping[str, Any], method: str) -> dict[str, str]:

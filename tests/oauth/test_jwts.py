@@ -75,6 +75,15 @@ def test_what_is_not_exactly_right_is_refused_everywhere(acme: House, door: Door
     assert not wrong, "\n".join(wrong)
 
 
+@pytest.mark.parametrize("door", [door for door in DOORS if door.family in ("client", "jag", "workload", "spiffe")],
+                         ids=lambda door: door.name)  # fmt: skip
+def test_what_nobody_needs_to_understand_in_a_header_is_passed_over(acme: House, door: Door) -> None:
+    """RFC 7515 §4: MUST be ignored. Nothing of it is believed."""
+    visit = door.opened(acme)
+    header = {"x5t": "AA", "cty": "JWT", "client_id": "somebody", "org.example.trace": {"id": [1]}}
+    assert visit.send(made(visit.good(), {"header": header})) == visit.accepted
+
+
 READS = ("read_own_token", "read_proof", "find_issuer", "get_unverified_header", "decode", "verify", "signed_claims")
 
 

@@ -36,6 +36,8 @@ NATIVE = {
     "application_type": "native",
 }
 
+WITH_KEY = NATIVE | {"token_endpoint_auth_method": "private_key_jwt", "jwks_uri": "https://a.example/keys"}
+
 
 def agent_of(house: House, client_id: str) -> Agent:
     with in_tenant(house.tenant.id):
@@ -109,6 +111,8 @@ def test_a_self_registered_client_works_at_once_but_only_to_read(acme: House) ->
         ({"application_type": "web", "redirect_uris": ["https://localhost/cb"]}, "invalid_redirect_uri"),
         ({"application_type": "web", "redirect_uris": ["https://127.0.0.1:8443/cb"]}, "invalid_redirect_uri"),
         (NATIVE | {"scope": 'a"b'}, "invalid_client_metadata"),
+        (WITH_KEY | {"token_endpoint_auth_signing_alg": "none"}, "invalid_client_metadata"),
+        (WITH_KEY | {"token_endpoint_auth_signing_alg": ["ES256"]}, "invalid_client_metadata"),
         (NATIVE | {"require_pushed_authorization_requests": "yes"}, "invalid_client_metadata"),
         (NATIVE | {"token_endpoint_auth_method": "tls_client_auth"}, "invalid_client_metadata"),
         (NATIVE | {"token_endpoint_auth_method": ["none"]}, "invalid_client_metadata"),
@@ -134,6 +138,22 @@ def test_metadata_that_cannot_be_is_refused(acme: House, document: Any, error: s
     assert (answer.status_code, answer.json()["error"]) == (400, error)  # §3.2.2
     assert events_of(acme.tenant.id, "agent.self_registered") == []
     assert len(events_of(acme.tenant.id, "client.refused")) == 1
+
+
+@pytest.mark.parametrize(("alg", "answer"), [("ES256", "invalid_grant"), ("RS256", "invalid_client")])
+def test_a_client_that_names_one_algorithm_proves_itself_with_no_other(acme: House, alg: str, answer: str) -> None:
+    """OpenID Registration §2: token_endpoint_auth_signing_alg."""
+    key = new_key()
+    keys = {"jwks_uri": None, "jwks": {"keys": [jwk_of(key) | {"kid": "one"}]}}
+    said = register(acme, WITH_KEY | keys | {"token_endpoint_auth_signing_alg": alg}).json()
+    assert said["token_endpoint_auth_signing_alg"] == alg
+    flow = Flow(acme, agent_of(acme, said["client_id"]))
+    assert (
+        flow.post("token", {"grant_type": "refresh_token", "refresh_token": "x"} | proof_by(key, flow)).json()["error"]
+        == answer
+    )
+    refused = events_of(acme.tenant.id, "client.refused")
+    assert [event.reasons for event in refused] == ([["assertion_header"]] if answer == "invalid_client" else [])
 
 
 def test_a_name_that_tries_to_mislead_is_cleaned(acme: House) -> None:
