@@ -104,7 +104,7 @@ class Findings:
     def first_bad(self) -> Problem | None:
         """The first record that does not hold, else the first problem of another kind."""
         bad = sorted((p for p in self.problems if p.index is not None), key=lambda p: p.index or 0)
-        return (bad or self.problems or [None])[0]  # type: ignore[list-item]
+        return next(iter(bad or self.problems), None)
 
     def add(self, file: str, what: str, index: int | None = None, expected: object = "", computed: object = "") -> None:
         if len(self.problems) < _MOST_PROBLEMS:

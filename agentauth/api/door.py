@@ -56,7 +56,7 @@ class TenantView(APIView):
         tenant = find_tenant(kwargs.pop("tenant"))
         if tenant is None:
             return self._outside(request, not_found())
-        request.tenant = tenant  # type: ignore[attr-defined]
+        request.tenant = tenant  # type: ignore[attr-defined]  # as every door does
         call = new_id()
         with in_tenant(tenant.id):
             answer = super().dispatch(request, *args, **kwargs)

@@ -1,6 +1,6 @@
 """Evidence over REST: order an export, watch it, stop it, fetch the bundle."""
 
-from typing import Any, ClassVar
+from typing import Any
 from uuid import UUID
 
 from django.db.models import QuerySet
@@ -133,7 +133,7 @@ class CancelExport(_Exports):
 
 
 class ExportBundle(_Exports):
-    renderer_classes: ClassVar[list[type[BaseRenderer]]] = [JSONRenderer, ZipRenderer]  # type: ignore[misc]
+    renderer_classes = [JSONRenderer, ZipRenderer]
 
     @extend_schema(
         operation_id="downloadExport",

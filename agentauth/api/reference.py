@@ -29,7 +29,7 @@ class Document(SpectacularAPIView):
     permission_classes = [AllowAny]
 
 
-class BearerInDocument(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+class BearerInDocument(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]  # as the package has it
     """How `TenantBearer` is written down."""
 
     target_class = "agentauth.api.authentication.TenantBearer"

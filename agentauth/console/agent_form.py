@@ -103,7 +103,11 @@ class AgentForm(forms.Form):
         owner = self.fields["owner"]
         assert isinstance(owner, forms.ModelChoiceField)
         owner.queryset = members.select_related("user").order_by("user__name")
-        owner.label_from_instance = lambda one: f"{one.name} (me)" if one.id == me.id else one.name  # type: ignore[method-assign,assignment]
+
+        def named(one: Any) -> str:
+            return f"{one.name} (me)" if one.id == me.id else str(one.name)
+
+        owner.label_from_instance = named  # type: ignore[method-assign,assignment]  # of this field alone
         scopes = self.fields["scopes"]
         assert isinstance(scopes, forms.ModelMultipleChoiceField)
         reachable = Scope.objects.filter(tenant=tenant, resource__state=Resource.State.PUBLISHED)
@@ -118,9 +122,10 @@ class AgentForm(forms.Form):
     def places(self) -> list[Place]:
         """Resources with their scopes by risk, ticked as typed or as they are."""
         ticked = {str(getattr(one, "pk", one)) for one in self["scopes"].value() or []}
-        scopes = self.fields["scopes"].queryset  # type: ignore[attr-defined]
+        field = self.fields["scopes"]
+        assert isinstance(field, forms.ModelMultipleChoiceField) and field.queryset is not None
         by_resource: dict[Resource, list[Scope]] = {}
-        ours_last = sorted(scopes, key=lambda scope: scope.resource.kind == Resource.Kind.MANAGEMENT)
+        ours_last = sorted(field.queryset, key=lambda scope: scope.resource.kind == Resource.Kind.MANAGEMENT)
         for scope in ours_last:
             by_resource.setdefault(scope.resource, []).append(scope)
         return [

@@ -95,9 +95,9 @@ def processes() -> Finding:
 def database() -> Finding:
     try:
         with connections["default"].cursor() as cursor:
-            cursor.execute("SHOW server_version")
-            version = str(cursor.fetchone()[0]).split()[0]
-        number = connections["default"].pg_version  # type: ignore[attr-defined]
+            cursor.execute("SELECT current_setting('server_version'), current_setting('server_version_num')::int")
+            version, number = cursor.fetchone()
+            version = version.split()[0]
     except DatabaseError as problem:
         reason = str(problem).strip().splitlines()[0]
         remedy = "check DATABASE_URL" if settings.KNOBS.database_url else "bin/run"
