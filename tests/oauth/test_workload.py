@@ -185,6 +185,18 @@ def test_a_workload_token_that_is_not_exactly_right_is_refused(
     assert not events_of(acme.tenant.id, "token.issued")
 
 
+@pytest.mark.parametrize("bound", [{"jkt": "x"}, {"x5t#S256": "x"}, {}, "x"])
+def test_one_that_is_bound_to_a_key_lets_nobody_in_without_it(
+    acme: House, actions: Provider, trust: TrustedIssuer, bound: Any
+) -> None:
+    """RFC 7800: no proof of such a key is read here, so whoever shows it may have found it."""
+    flow = robot(acme)
+    let_in(flow, trust)
+    assertion = actions.sign(github(acme, cnf=bound))
+    refused(flow, by_grant(flow, assertion), "assertion_limits")
+    refused(flow, by_assertion(flow, assertion), "assertion_limits", "invalid_client", 401)
+
+
 def test_whatever_a_rule_names_must_be_so(acme: House, actions: Provider, trust: TrustedIssuer) -> None:
     flow = robot(acme)
     let_in(flow, trust)
@@ -449,6 +461,7 @@ def test_a_jwt_svid_proves_the_agent_where_the_trust_domain_is_trusted(acme: Hou
         ({"exp": None}, "assertion_expired"),
         ({"exp": 5}, "assertion_expired"),
         ({"exp": times(200_000)["exp"]}, "assertion_too_long"),
+        ({"cnf": {"jkt": "x"}}, "assertion_limits"),
     ):
         answer = by_svid(flow, domain.sign(svid(acme, **changes)))
         refused(flow, answer, reason, "invalid_client", 401)

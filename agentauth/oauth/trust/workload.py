@@ -60,6 +60,8 @@ def is_workload_token(token: str) -> bool:
 
 
 def _let_in(issuer: TrustedIssuer, claims: dict[str, Any], client_id: str) -> Agent:
+    if "cnf" in claims:  # RFC 7800: it counts only beside a proof of that key, and none is read with it
+        raise NotGood("assertion_limits", "It is bound to a key, and no proof of that key is read here.")
     alive = Q(expires_at=None) | Q(expires_at__gt=now())
     rules = Credential.objects.filter(
         alive, tenant=issuer.tenant_id, kind=Credential.Kind.WORKLOAD, trusted_issuer=issuer, retired_at=None
