@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from agentauth.agents.models import TrustedIssuer
 from agentauth.oauth import kept
@@ -15,7 +16,7 @@ from tests import cast
 from tests.cast import House
 from tests.oauth.browser import Flow
 from tests.oauth.provider import DOMAIN, IDP, Provider
-from tests.oauth.test_id_jag import bring, read, refused
+from tests.oauth.test_id_jag import TYPE, bring, claims_for, read, redeem, refused
 
 CONFIGURATION = f"{IDP}/.well-known/openid-configuration"
 KEYS = f"{IDP}/keys"
@@ -160,6 +161,24 @@ def test_a_key_is_for_its_own_algorithm_and_for_signing(
         keys.forget()
         web.put(KEYS, {"keys": [idp.jwk | wrong]})
         assert bring(flow, idp).json()["error"] == "invalid_grant", wrong
+
+
+def test_a_key_that_is_too_short_is_none(flow: Flow, idp: Provider, web: Web, trust: TrustedIssuer) -> None:
+    """RFC 7518 §3.3: RSA of 2048 bits or more, however good the signature is."""
+    short, long = (Provider(key=rsa.generate_private_key(65537, bits)) for bits in (1024, 2048))
+    web.put(KEYS, short.jwks)
+    refused(flow, bring(flow, short), "issuer_keys_unavailable")
+    web.put(KEYS, long.jwks)
+    keys.forget()
+    read(bring(flow, long))
+
+
+def test_what_nobody_knows_is_passed_over(flow: Flow, idp: Provider, web: Web, trust: TrustedIssuer) -> None:
+    """RFC 7517 §4 and §5 in keys and their set, RFC 7515 §4 in a header, RFC 7519 §4 among claims."""
+    unknown = {"of_tomorrow": {"a": [1]}}
+    of_another_kind = {"kty": "LATTICE", "kid": "two", "lattice": "AAAA"}
+    web.put(KEYS, {"keys": [of_another_kind, idp.jwk | unknown]} | unknown)
+    read(redeem(flow, idp.sign(claims_for(flow, **unknown), TYPE | unknown)))
 
 
 def test_keys_are_not_asked_for_while_a_transaction_is_open_or_for_who_is_not_trusted(

@@ -35,7 +35,7 @@ def names_of_tests(path: str) -> frozenset[str]:
 
 def demands(path: Path) -> list[dict[str, Any]]:
     found = json.loads(path.read_text())
-    assert set(found) - {"text"} == {"specification", "demands"} and found["specification"], path.name
+    assert set(found) == {"specification", "text", "demands"} and found["specification"] and found["text"], path.name
     return list(found["demands"])
 
 
