@@ -39,16 +39,16 @@ _FRESH = 5  # the first of them differ from token to token
 _EMPTY = ("", None, "[]")
 _OID = {"uuid": 2950, "text": 25, "bytea": 17}  # as what values are sent; PostgreSQL's own, the same everywhere
 _STANDS = """
-    EXISTS (SELECT FROM tenants_tenant t WHERE t.id = a.tenant_id AND t.suspended_at IS NULL)
-    AND EXISTS (SELECT FROM agents_agent g WHERE g.tenant_id = a.tenant_id AND g.id = a.agent_id
+    (SELECT true FROM tenants_tenant t WHERE t.id = a.tenant_id AND t.suspended_at IS NULL)
+    AND (SELECT true FROM agents_agent g WHERE g.tenant_id = a.tenant_id AND g.id = a.agent_id
         AND g.state = 'active' AND (g.valid_until IS NULL OR g.valid_until > now())
         AND NOT g.dpop_bound_access_tokens AND NOT g.high_assurance)
-    AND EXISTS (SELECT FROM grants_grant p WHERE p.tenant_id = a.tenant_id AND p.id = a.grant_id
+    AND (SELECT true FROM grants_grant p WHERE p.tenant_id = a.tenant_id AND p.id = a.grant_id
         AND p.ended_at IS NULL AND p.expires_at > now())
-    AND EXISTS (SELECT FROM resources_resource r WHERE r.tenant_id = a.tenant_id AND r.id = a.resource_id
-        AND r.state = 'published')"""
+    AND (SELECT true FROM resources_resource r WHERE r.tenant_id = a.tenant_id AND r.id = a.resource_id
+        AND r.state = 'published' AND NOT r.dpop_bound_access_tokens_required)"""
 _PROVEN = """
-    EXISTS (SELECT FROM agents_credential c WHERE c.tenant_id = a.tenant_id AND c.id = a.credential_id
+    (SELECT true FROM agents_credential c WHERE c.tenant_id = a.tenant_id AND c.id = a.credential_id
         AND c.agent_id = a.agent_id AND c.retired_at IS NULL AND (c.expires_at IS NULL OR c.expires_at > now()))"""
 _COLUMNS = ", ".join(_TOLD)
 
@@ -88,10 +88,10 @@ _ROTATES = {
     "jti": "uuid",
 }
 _PUBLIC = """
-    a.credential_id IS NULL AND EXISTS (SELECT FROM agents_agent g WHERE g.tenant_id = a.tenant_id
+    a.credential_id IS NULL AND (SELECT true FROM agents_agent g WHERE g.tenant_id = a.tenant_id
         AND g.id = a.agent_id AND g.token_endpoint_auth_method = 'none')"""
 _PERSON = """
-    EXISTS (SELECT FROM tenants_member m JOIN tenants_user u ON u.id = m.user_id WHERE m.tenant_id = a.tenant_id
+    (SELECT true FROM tenants_member m JOIN tenants_user u ON u.id = m.user_id WHERE m.tenant_id = a.tenant_id
         AND m.id = a.member_id AND m.deactivated_at IS NULL AND u.is_active)"""
 _ROTATE = f"""
 WITH {_asked(_ASKED | _ROTATES)},
