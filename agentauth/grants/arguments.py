@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import re
 from typing import Any
 from unicodedata import category
 from urllib.parse import parse_qsl
@@ -11,6 +12,10 @@ LONGEST_SHOWN = 16_384
 _PLAIN_DEPTH = 64
 _TOO_BIG = 2**64
 _UNSEEN = ("Cc", "Cf", "Co", "Cn", "Cs", "Zl", "Zp")
+# Letters and marks to go by their category, and nothing to look at: fillers, joiners, selectors of a variant
+_BLANK = re.compile(
+    r"[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
 
 
 class BadJSON(ValueError):
@@ -64,7 +69,16 @@ def shown(arguments: Any) -> dict[str, Any]:
 
 def visible(text: str) -> str:
     """`text` with whatever turns, hides or breaks it written out, so that a person reads what a server would."""
-    return "".join(f"‹U+{ord(c):04X}›" if category(c) in _UNSEEN else c for c in text)
+    return "".join(f"‹{code_point(c)}›" if is_unseen(c) else c for c in text)
+
+
+def is_unseen(character: str) -> bool:
+    """Does it turn, hide or break a line of text, or show nothing at all? A space is none of these."""
+    return category(character) in _UNSEEN or _BLANK.match(character) is not None
+
+
+def code_point(character: str) -> str:
+    return f"U+{ord(character):04X}"
 
 
 def query_values(query: str) -> dict[str, Any]:

@@ -4,19 +4,26 @@ For confidential clients; told by poll or ping. Request objects, `login_hint_tok
 """
 
 import re
-import unicodedata
 
 from agentauth.agents.models import Agent
+from agentauth.grants.arguments import code_point, is_unseen
 from agentauth.grants.granting import offerable
 from agentauth.oauth.authorization_details import read_details
-from agentauth.oauth.authorization_request import read_scope
+from agentauth.oauth.authorization_request import read_acr_values, read_scope
 from agentauth.oauth.backchannel_requests import INTERVAL, keep
 from agentauth.oauth.client_authentication import authenticate_client
 from agentauth.oauth.door import Answer, Call, oauth_endpoint
-from agentauth.oauth.errors import InvalidBindingMessage, InvalidRequest, InvalidScope, UnauthorizedClient
+from agentauth.oauth.errors import (
+    InvalidBindingMessage,
+    InvalidRequest,
+    InvalidScope,
+    UnauthorizedClient,
+    UnmetAuthenticationRequirements,
+)
 from agentauth.oauth.grants.backchannel import GRANT_TYPE
 from agentauth.oauth.hinted_person import hinted_person
 from agentauth.oauth.parameters import Parameters, from_form
+from agentauth.policy.conditions.sign_in import LEVELS
 from audit.actions import Action
 from tenants.rls import in_tenant
 
@@ -44,6 +51,7 @@ def backchannel_authentication(call: Call) -> Answer:
         if name in asked:
             raise InvalidRequest(why, reason=f"{name}_unsupported")
     message, seconds, ping_token = _message(asked), _seconds(asked), _ping_token(asked, client)
+    acr_values = _levels(asked)
     asked.require("scope")
     with in_tenant(call.tenant.id):
         details = read_details(asked.get("authorization_details", ""), client, call.tenant)
@@ -62,6 +70,7 @@ def backchannel_authentication(call: Call) -> Answer:
             scope=scope,
             protocol_scope=protocol_scope,
             details=details,
+            acr_values=acr_values,
             message=message,
             seconds=seconds,
             ping_token=ping_token,
@@ -75,11 +84,22 @@ def _message(asked: Parameters) -> str:
     message = asked.get("binding_message", "")
     if len(message) > _MESSAGE:
         raise InvalidBindingMessage(f"Use {_MESSAGE} characters at most.", reason="message_too_long")
-    if any(unicodedata.category(c)[0] == "C" or unicodedata.category(c) in ("Zl", "Zp") for c in message):
-        raise InvalidBindingMessage("Use one line of plain text.", reason="message_not_plain")
+    hidden = next((character for character in message if is_unseen(character)), None)
+    if hidden is not None:
+        raise InvalidBindingMessage(
+            f"Use one line of plain text, without {code_point(hidden)}.", reason="message_not_plain"
+        )
     if message and not message.strip():
         raise InvalidBindingMessage("Use one line of plain text.", reason="message_not_plain")
     return message
+
+
+def _levels(asked: Parameters) -> tuple[str, ...]:
+    """§7.1: any of them will do. If nobody here can sign in so, it is not worth asking (RFC 9470 §5)."""
+    wanted = read_acr_values(asked)
+    if wanted and not set(wanted) & set(LEVELS):
+        raise UnmetAuthenticationRequirements("Nobody here can sign in as acr_values asks.")
+    return wanted
 
 
 def _seconds(asked: Parameters) -> int:

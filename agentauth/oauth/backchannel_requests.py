@@ -33,6 +33,7 @@ def keep(
     scope: Sequence[str],
     protocol_scope: Sequence[str],
     details: Sequence[dict[str, Any]],
+    acr_values: Sequence[str],
     message: str,
     seconds: int,
     ping_token: str,
@@ -54,6 +55,7 @@ def keep(
         protocol_scope=" ".join(protocol_scope)[:60],
         authorization_details=list(details),
         binding_message=message,
+        acr_values=" ".join(acr_values),
         interval=INTERVAL,
         expires_at=now() + timedelta(seconds=seconds),
     )

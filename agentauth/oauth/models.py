@@ -165,6 +165,7 @@ class BackchannelRequest(AnsweredElsewhere):
     auth_req_hash = models.BinaryField(max_length=32)
     member = TenantForeignKey(Member, models.CASCADE, related_name="backchannel_requests")  # who was named
     binding_message = models.CharField(max_length=200, blank=True, default="")  # hostile text
+    acr_values = models.CharField(max_length=2048, blank=True, default="")  # any of these will do, parted by spaces
     ping_url = models.CharField(max_length=500, blank=True, default="")  # empty: the client polls
     # `auth_req_id` and `client_notification_token`, sealed by the key ring; gone once the client has been told
     sealed_ping_token = SealedField(purpose="oauth.ping", null=True)

@@ -9,13 +9,15 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from agentauth.grants.granting import live_grant
-from agentauth.oauth.authorization_request import AuthorizationRequest, Destination, offered
+from agentauth.oauth.authorization_request import AuthorizationRequest, Destination, offered, with_what_it_takes
 from agentauth.oauth.consent_page import show_consent
 from agentauth.oauth.door import Call, caller, record_refusal
 from agentauth.oauth.elsewhere import Waiting, refuse
-from agentauth.oauth.errors import ApprovalFirst, OAuthError
+from agentauth.oauth.errors import ApprovalFirst, OAuthError, SecondFactorMissing
 from agentauth.oauth.models import BackchannelRequest, DeviceRequest
 from agentauth.oauth.pages import WITHOUT_SCRIPT, refused
+from agentauth.oauth.set_up_first import told_to_set_up
+from agentauth.oauth.step_up import step_up
 from agentauth.oauth.waiting import told_to_wait
 from audit.actions import Action
 from tenants.access import TenantRequest, tenant_page
@@ -41,18 +43,23 @@ def agent_asks(request: HttpRequest, request_id: UUID) -> HttpResponse:
 
 
 def ask(request: TenantRequest, row: Waiting) -> HttpResponse:
-    """In the tenant's transaction. What nobody may allow is refused at once."""
+    """In the tenant's transaction, after the sign-in that it takes. What nobody may allow is refused at once."""
     asked = _request_of(row)
     try:
         scopes = offered(asked, row.agent, row.resource, request.member)
+        away = step_up(request, request.member.user, asked, silent=False)
+        if away is not None:
+            return away
         grant = live_grant(row.agent, row.resource, request.member)
         return show_consent(
             request, request.tenant, member=request.member, client=row.agent, asked=asked, scopes=scopes, grant=grant
         )
     except OAuthError as error:
-        refuse(row)
         call = Call(tenant=request.tenant, ip=caller(request), client=row.agent)
         record_refusal(call, error, Action.AUTHORIZATION_REFUSED)
+        if isinstance(error, SecondFactorMissing):  # which they can set up, and then answer
+            return told_to_set_up(request, request.tenant, row.agent, asked.to, error)
+        refuse(row)
         if isinstance(error, ApprovalFirst):
             return told_to_wait(request, request.tenant, row.agent, asked.to, error)
         return refused(request, request.tenant, error)
@@ -60,6 +67,9 @@ def ask(request: TenantRequest, row: Waiting) -> HttpResponse:
 
 def _request_of(row: Waiting) -> AuthorizationRequest:
     is_device = isinstance(row, DeviceRequest)
+    details = tuple(row.authorization_details)
+    levels = () if isinstance(row, DeviceRequest) else tuple(row.acr_values.split())
+    acr_values, max_age = with_what_it_takes(details, row.resource, levels, None)
     return AuthorizationRequest(
         to=Destination(row.agent.client_id, "", False, None),
         resource_id=str(row.resource_id),
@@ -68,9 +78,10 @@ def _request_of(row: Waiting) -> AuthorizationRequest:
         code_challenge="",
         nonce="",
         prompt=(),
-        max_age=None,
+        max_age=max_age,
         login_hint="",
-        authorization_details=tuple(row.authorization_details),
+        acr_values=acr_values,
+        authorization_details=details,
         device=str(row.id) if is_device else "",
         backchannel="" if is_device else str(row.id),
         binding_message="" if isinstance(row, DeviceRequest) else row.binding_message,

@@ -25,17 +25,25 @@ def browser_mark(request: HttpRequest) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def asked_to_sign_in_at(request: HttpRequest) -> int | None:
-    """When this browser was last sent to sign in for this very request, in seconds since 1970."""
-    since = (request.session.get(_ASKED) or {}).get(_request_mark(request))
+def asked_to_sign_in_at(request: HttpRequest, what: str = "") -> int | None:
+    """When this browser was last sent to sign in for this very request, in seconds since 1970.
+
+    `what` is asked about, where the address does not say that.
+    """
+    since = (request.session.get(_ASKED) or {}).get(_request_mark(request, what))
     return since if isinstance(since, int) else None
 
 
-def to_sign_in_again(request: HttpRequest, user: User, *, page: str) -> HttpResponseRedirect:
+def forget_sign_in(request: HttpRequest) -> None:
+    """This request has been answered: the very same, when it comes again, wants a sign-in of its own."""
+    asked = request.session.get(_ASKED) or {}
+    if asked.pop(_request_mark(request, ""), None) is not None:
+        request.session[_ASKED] = asked
+
+
+def to_sign_in_again(request: HttpRequest, user: User, *, page: str, what: str = "") -> HttpResponseRedirect:
     """Have the person prove again who they are at `page`, by its name, then come back to this very request."""
-    asked = dict(list((request.session.get(_ASKED) or {}).items())[-4:])
-    asked[_request_mark(request)] = int(now().timestamp())
-    request.session[_ASKED] = asked
+    _note_asked(request, what)
     if page != "account_reauthenticate" or user.has_usable_password():
         return _see(f"{reverse(page)}?next={_way_back(request)}")
     kept = {name: request.session[name] for name in (_ASKED, _BROWSER) if name in request.session}
@@ -44,7 +52,10 @@ def to_sign_in_again(request: HttpRequest, user: User, *, page: str) -> HttpResp
     return to_sign_in(request)
 
 
-def to_sign_in(request: HttpRequest) -> HttpResponseRedirect:
+def to_sign_in(request: HttpRequest, *, anew: bool = False) -> HttpResponseRedirect:
+    """`anew`: the request wants to see a sign-in, and this will have been it."""
+    if anew:
+        _note_asked(request, "")
     return _see(f"/account/login/?next={_way_back(request)}")
 
 
@@ -58,11 +69,16 @@ def _way_back(request: HttpRequest) -> str:
     return quote(request.get_full_path(), safe="")
 
 
+def _note_asked(request: HttpRequest, what: str) -> None:
+    asked = dict(list((request.session.get(_ASKED) or {}).items())[-4:])
+    request.session[_ASKED] = asked | {_request_mark(request, what): int(now().timestamp())}
+
+
 def _see(url: str) -> HttpResponseRedirect:
     response = HttpResponseRedirect(url)
     response["Cache-Control"] = "no-store"
     return response
 
 
-def _request_mark(request: HttpRequest) -> str:
-    return hashlib.sha256(request.get_full_path().encode()).hexdigest()[:32]
+def _request_mark(request: HttpRequest, what: str) -> str:
+    return hashlib.sha256(f"{request.get_full_path()}\0{what}".encode()).hexdigest()[:32]

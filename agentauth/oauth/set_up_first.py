@@ -17,9 +17,15 @@ from tenants.models import Tenant
 def told_to_set_up(
     request: HttpRequest, tenant: Tenant, client: Agent, to: Destination, error: SecondFactorMissing
 ) -> HttpResponse:
-    """The page for the person, after the refusal is on record. The client hears of it by their click."""
+    """The page for the person, after the refusal is on record. The client hears of it by their click.
+
+    Who has nowhere to go back to finds the same question again (a device's, an agent's own).
+    """
     told = {"organisation": tenant, "client": client, "only_passkey": error.only_passkey}
-    told |= {"back": error_address(to, tenant, error), "next_host": place_behind(to.redirect_uri)}
+    if to.redirect_uri:
+        told |= {"back": error_address(to, tenant, error), "next_host": place_behind(to.redirect_uri)}
+    else:
+        told |= {"back": request.path, "next_host": "the question"}
     page = render(request, "oauth/set_up_first.html", told, status=403)
     page["Content-Security-Policy"] = WITHOUT_SCRIPT
     page["Cache-Control"] = "no-store"

@@ -56,7 +56,7 @@ def step_up(
         raise _unmet(asked)
     if silent:
         raise LoginRequired("The sign-in is too old, or too weak.")
-    return to_sign_in_again(request, user, page=_PAGES[able[0]] if able else _PAGES[ONE])
+    return to_sign_in_again(request, user, page=_PAGES[able[0]] if able else _PAGES[ONE], what=asked.device)
 
 
 def _unmet(asked: AuthorizationRequest) -> UnmetAuthenticationRequirements:
@@ -103,7 +103,7 @@ def _possible(user: User) -> list[str]:
 
 def _since(request: HttpRequest, asked: AuthorizationRequest) -> float:
     """Seconds since 1970 from which on a sign-in counts. Who was sent to sign in for this very request has done it."""
-    sent_at = asked_to_sign_in_at(request)
+    sent_at = asked_to_sign_in_at(request, asked.device)  # every device's code is typed in at the same address
     bounds = [0.0]
     if asked.max_age is not None:
         bounds.append(min(now().timestamp() - asked.max_age, inf if sent_at is None else sent_at))

@@ -117,12 +117,14 @@ def test_what_is_too_long_is_refused_not_dropped(flow: Flow) -> None:
 
 def test_the_page_shows_this_one_call_and_its_values_as_text(flow: Flow) -> None:
     hostile = {"path": {"room": "<b>blue</b>"}, "body": {"</td><script>": "\u202etxt.exe", "note": "x" * 700}}
+    hostile["body"]["to"] = "Ada\u3164"
     page = flow.authorize(**asking(flow, arguments=hostile))
     html = page.content.decode()
     assert "Matt&#x27;s assistant asks to make one call at&nbsp;Office" in html
     assert "Book a room" in html and BOOK in html
     assert "&lt;b&gt;blue&lt;/b&gt;" in html and "<b>blue</b>" not in html and "<script>" not in html
     assert "<bdi>‹U+202E›txt.exe</bdi>" in html and "\u202e" not in html
+    assert "Ada‹U+3164›" in html and "\u3164" not in html  # a letter, and nothing to look at
     assert html.index("path.room") < html.index("body.note")
     assert "… (700 characters)" in html
     assert 'name="scope"' not in html and 'name="until"' not in html

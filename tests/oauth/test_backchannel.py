@@ -185,6 +185,9 @@ def test_an_assertion_may_name_this_endpoint_as_its_audience(acme: House) -> Non
 # What a request holds (§7.1, §7.2), and its errors (§13)
 
 
+UNMET = "unmet_authentication_requirements"
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "reason"),
     [
@@ -208,6 +211,7 @@ def test_an_assertion_may_name_this_endpoint_as_its_audience(acme: House) -> Non
         ({"binding_message": "turned \u202eround"}, "invalid_binding_message", "message_not_plain"),
         ({"binding_message": "in\u200bvisible"}, "invalid_binding_message", "message_not_plain"),
         ({"binding_message": "  "}, "invalid_binding_message", "message_not_plain"),
+        ({"acr_values": "gold urn:mace:incommon:iap:silver"}, "unmet_authentication_requirements", UNMET),
         ({"requested_expiry": "0"}, "invalid_request", "requested_expiry"),
         ({"requested_expiry": "-1"}, "invalid_request", "requested_expiry"),
         ({"requested_expiry": "1.5"}, "invalid_request", "requested_expiry"),
@@ -222,6 +226,19 @@ def test_a_wrong_request_is_refused_at_once_and_on_record(
     assert (answered.status_code, answered.json()["error"]) == (400, error)
     assert refused_for(asker) == [reason]
     assert rows_of(asker) == [] and events_of(asker.house.tenant.id, "grant.asked") == []
+
+
+@pytest.mark.parametrize("blank", [*"\u034f\u115f\u17b4\u180b\u2800\u3164\ufe0f\uffa0\U000e0100"])
+def test_a_letter_that_nobody_sees_is_named_and_refused(asker: Flow, blank: str) -> None:
+    """§7.1: two people compare the message by eye."""
+    answered = begin(asker, binding_message=f"Room {blank}4")
+    assert (answered.status_code, answered.json()["error"]) == (400, "invalid_binding_message")
+    assert f"U+{ord(blank):04X}" in answered.json()["error_description"]
+    assert refused_for(asker) == ["message_not_plain"] and rows_of(asker) == []
+
+
+def test_letters_of_any_script_may_stand_in_the_message(asker: Flow) -> None:
+    begun(asker, binding_message="会議室 4, Zürich, กรุงเทพ, 🎉")
 
 
 def test_the_body_is_a_form(asker: Flow) -> None:
