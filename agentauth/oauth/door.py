@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import wraps
 from typing import Any
+from uuid import UUID
 
 import orjson
 from django.core.exceptions import RequestDataTooBig
@@ -17,6 +18,7 @@ from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 
 from agentauth.agents.models import Agent
+from agentauth.grants.models import Grant
 from agentauth.keys.addresses import issuer
 from agentauth.oauth.dpop import fresh_nonce
 from agentauth.oauth.errors import (
@@ -200,7 +202,7 @@ def record_refusal(call: Call, error: OAuthError, action: Action, *, status: int
         tenant_id=call.tenant.id,
         actor=Actor("agent", str(agent_id)) if agent_id else ANONYMOUS,
         agent_id=agent_id,
-        grant_id=error.grant_id,
+        grant_id=_that_stands(call.tenant, error.grant_id),
         member_id=error.member_id,
         decision="refuse",
         reasons=[error.reason],
@@ -208,6 +210,13 @@ def record_refusal(call: Call, error: OAuthError, action: Action, *, status: int
         ip=call.ip,
         details={"error": error.code} | ({"grant_type": call.grant_type} if call.grant_type else {}),
     )
+
+
+def _that_stands(tenant: Tenant, grant_id: UUID | None) -> UUID | None:
+    """What was made only for this request was taken back with it, and is nothing that the record could name."""
+    if grant_id is None or not Grant.objects.filter(tenant=tenant.id, id=grant_id).exists():
+        return None
+    return grant_id
 
 
 def caller(request: HttpRequest) -> str:

@@ -202,7 +202,11 @@ def test_an_assertion_counts_once_until_it_expires(flow: Flow, idp: Provider, tr
 def test_a_refusal_does_not_use_it_up(flow: Flow, idp: Provider, trust: TrustedIssuer) -> None:
     assertion = idp.sign(claims_for(flow), TYPE)
     refused(flow, redeem(flow, assertion, scope="rooms:book"), "scope_grows", "invalid_scope")
+    assert grant_of(flow) is None and events_of(flow.house.tenant.id, "token.refused")[-1].grant_id is None
     assert read(redeem(flow, assertion, scope="rooms:read"))["scope"] == "rooms:read"
+    refused(flow, redeem(flow, idp.sign(claims_for(flow), TYPE), scope="rooms:book"), "scope_grows", "invalid_scope")
+    grant = grant_of(flow)
+    assert grant is not None and events_of(flow.house.tenant.id, "token.refused")[-1].grant_id == grant.id
 
 
 def with_proof(flow: Flow, holder: Holder) -> dict[str, str]:
