@@ -26,14 +26,15 @@ def raise_limits() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
 
 
-def serve(application: Any, http: type | None = None, **options: Any) -> None:
+def serve(application: Any, **options: Any) -> None:
     """Answer until told to stop. `application` is ASGI, or its name."""
     from agentauth.web.protocol import Patience
+    from agentauth.web.short import Short
 
     uvicorn.run(
         application,
         loop="uvloop",
-        http=http or Patience,
+        http=Short if hasattr(application, "at_once") else Patience,
         ws="none",
         lifespan="on",
         log_config=None,

@@ -11,11 +11,10 @@ def main() -> None:
     asked = parser(__doc__, 8000).parse_args()
     raise_limits()
     from agentauth.web.application import application
-    from agentauth.web.short import Short
 
     gc.collect()
     gc.freeze()  # what is here stays: looking through all of it again and again would stop everybody for 50 ms
-    serve(application, http=Short, host=asked.host, port=asked.port, timeout_graceful_shutdown=5)
+    serve(application, host=asked.host, port=asked.port, timeout_graceful_shutdown=5)
 
 
 if __name__ == "__main__":
