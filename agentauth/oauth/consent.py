@@ -54,7 +54,7 @@ def consent(request: HttpRequest, tenant: str) -> HttpResponse:
     except OAuthError as error:
         with in_tenant(here.id):
             record_refusal(call, error, Action.AUTHORIZATION_REFUSED)
-        return refused(request, here, error)
+        return refused(request, here, error, is_answer=True)
     asked = form.asked
     try:
         with in_tenant(here.id):
@@ -100,7 +100,7 @@ def consent(request: HttpRequest, tenant: str) -> HttpResponse:
     except OAuthError as error:
         with in_tenant(here.id):
             record_refusal(call, error, Action.AUTHORIZATION_REFUSED)
-        return refused(request, here, error)
+        return refused(request, here, error, is_answer=True)
 
 
 def _still_there(request: HttpRequest, tenant: Tenant, form: ConsentForm) -> tuple[Member, Agent, Resource]:

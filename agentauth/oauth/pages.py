@@ -11,9 +11,16 @@ from tenants.models import Tenant
 WITHOUT_SCRIPT = "default-src 'none'; style-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'"
 
 
-def refused(request: HttpRequest, tenant: Tenant, error: OAuthError, status: int = 400) -> HttpResponse:
-    """Told to the person, since there is nobody else to tell (OAuth 2.1 §4.1.2.1)."""
-    page = render(request, "oauth/refused.html", {"organisation": tenant, "error": error}, status=status)
+def refused(
+    request: HttpRequest, tenant: Tenant, error: OAuthError, status: int = 400, *, is_answer: bool = False
+) -> HttpResponse:
+    """Told to the person, since there is nobody else to tell (OAuth 2.1 §4.1.2.1).
+
+    `is_answer`: it was their own answer that could not be taken, for which no program is to blame.
+    """
+    told = {"organisation": tenant, "error": error, "is_answer": is_answer}
+    told["is_second"] = error.reason == "consent_answered"
+    page = render(request, "oauth/refused.html", told, status=status)
     page["Content-Security-Policy"] = WITHOUT_SCRIPT
     page["Cache-Control"] = "no-store"
     return page
