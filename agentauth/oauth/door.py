@@ -28,6 +28,7 @@ from agentauth.oauth.errors import (
     OAuthError,
     RequestTooLarge,
     TemporarilyUnavailable,
+    UnsupportedMediaType,
 )
 from agentauth.oauth.parameters import MAX_BODY
 from audit.actions import Action
@@ -154,6 +155,8 @@ def open_document(document: Callable[[Tenant], Mapping[str, Any]]) -> View:
 def read_body(request: HttpRequest) -> bytes:
     if int(request.headers.get("Content-Length") or 0) > MAX_BODY:
         raise RequestTooLarge("The request is too large.", reason="body_too_large")
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":  # RFC 9110 §8.4
+        raise UnsupportedMediaType("Send the body as it is, not packed.", reason="wrong_content_type")
     try:
         return request.body
     except RequestDataTooBig:

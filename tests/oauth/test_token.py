@@ -375,6 +375,16 @@ def test_json_is_not_form_encoding(flow: Flow) -> None:
     refused(answer, "invalid_request")
 
 
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "x-unknown"])
+def test_a_packed_body_is_refused_even_if_it_is_none(flow: Flow, coding: str) -> None:
+    """RFC 9110 §8.4: what it says of itself counts, not what it looks like."""
+    form = {"grant_type": "refresh_token", "refresh_token": "x"} | flow.proof()
+    answer = flow.post("token", form, **{"Content-Encoding": coding})
+    refused(answer, "invalid_request")
+    assert reasons(flow) == ["wrong_content_type"]
+    refused(flow.post("token", form, **{"Content-Encoding": "identity"}), "invalid_grant")
+
+
 def test_a_body_that_is_too_large_is_refused(flow: Flow) -> None:
     assert flow.post("token", "grant_type=x&a=" + "b" * 70_000).status_code == 413
 
