@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
-from agentauth.gateway.ledger import Intent
+from agentauth.gateway.intent import Intent
 from agentauth.gateway.snapshot import Resource, Tenant
 from agentauth.keys.signing import Signer
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from uuid import UUID
 
-from agentauth.gateway.ledger import Intent
+from agentauth.gateway.intent import Intent
 
 
 class Call:

@@ -13,7 +13,7 @@ from yarl import URL
 
 from agentauth.gateway.assertion import HEADER, assertion
 from agentauth.gateway.headers import Pairs
-from agentauth.gateway.ledger import Intent
+from agentauth.gateway.intent import Intent
 from agentauth.gateway.request import Gone, Request, TooLarge
 from agentauth.gateway.snapshot import Resource, Tenant
 from agentauth.gateway.worker import Worker

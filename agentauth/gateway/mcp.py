@@ -4,30 +4,26 @@ What lists and introduces passes under any live grant, filtered to what this age
 granted; everything that is not mapped to a scope (resources, prompts, completions, tasks) is refused.
 """
 
-import hashlib
-import hmac
 import re
-from base64 import urlsafe_b64encode
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import cache
 from typing import Any
 
 import aiohttp
-import orjson
 from django.conf import settings
 
 from agentauth.gateway.answers import Answer, Headers, Refusal, problem, rpc_error
 from agentauth.gateway.calls import Call
-from agentauth.gateway.forward import UpstreamProblem, asking, own_headers, pieces, whole
+from agentauth.gateway.forward import UpstreamProblem, asking, own_headers, whole
 from agentauth.gateway.headers import Pairs, inbound, one, outbound
-from agentauth.gateway.ledger import Intent, Verdict
+from agentauth.gateway.intent import Intent, Verdict
+from agentauth.gateway.mcp_answer import Transform, events, looked_at, whole_answer, without_what_we_refuse
 from agentauth.gateway.mcp_message import INVALID_PARAMS, INVALID_REQUEST, Message, Rejected, read_message
+from agentauth.gateway.mcp_session import SESSION, opened, sealed
 from agentauth.gateway.passage import Done, pass_through
 from agentauth.gateway.request import Request
 from agentauth.gateway.snapshot import Resource, Tenant
-from agentauth.gateway.sse import Event, Reader, TooLong
 from agentauth.gateway.whether import gather
 from agentauth.gateway.who import Principal
 from agentauth.gateway.worker import Worker
@@ -41,7 +37,6 @@ from tenants.rls import new_id
 
 METHODS = ("GET", "POST", "DELETE")
 INTERNAL_ERROR = -32603
-SESSION = b"mcp-session-id"
 
 # They do nothing at the server: introduce, list what may be called, keep alive
 _HARMLESS = frozenset(
@@ -58,15 +53,11 @@ _HARMLESS = frozenset(
         "notifications/roots/list_changed",
     )
 )
-# What we refuse is not announced, so that no client asks for it
-_NOT_OFFERED = ("resources", "prompts", "completions", "tasks")
 _SANDBOX: Headers = [
     (b"content-security-policy", b"default-src 'none'; sandbox"),
     (b"x-content-type-options", b"nosniff"),
 ]
 _NOT_PLAIN = re.compile(r"[^\x21-\x7e]")
-
-Transform = Callable[[Any], Any]
 
 
 async def serve(worker: Worker, request: Request, tenant: Tenant, resource: Resource, who: Principal) -> None:
@@ -240,21 +231,17 @@ class _Conversation:
             found.append(("mcp-session-id", session))
         return found
 
-    # Sessions belong to who opened them: the client holds the upstream's id with a seal that only its principal fits
-
     def _upstream_session(self, message_id: Any) -> str:
         held = one(self.request.headers, SESSION)
         if not held:
             return ""
-        seal, _, upstream = held.partition(".")
-        if not upstream or not hmac.compare_digest(seal.encode(), self._seal(upstream).encode()):
+        upstream = opened(held, self._owner())
+        if not upstream:
             raise Rejected(rpc_error(404, INVALID_REQUEST, "There is no such session.", message_id))
         return upstream
 
-    def _seal(self, upstream: str) -> str:
-        text = "\0".join((str(self.tenant.id), str(self.resource.id), self.who.name, upstream))
-        digest = hmac.digest(_session_key(), text.encode("utf-8", "replace"), hashlib.sha256)
-        return urlsafe_b64encode(digest[:18]).decode()
+    def _owner(self) -> str:
+        return "\0".join((str(self.tenant.id), str(self.resource.id), self.who.name))
 
     # Answers
 
@@ -278,7 +265,7 @@ class _Conversation:
             await self.request.answer(Answer(response.status, b"", headers))
             return Done(response.status, outcome)
         if kind == "application/json":
-            body = _whole_answer(body, message, transform)
+            body = whole_answer(body, message, transform)
         elif response.status < 400:
             raise UpstreamProblem(502, "Upstream answered badly", "The upstream's answer is not MCP.")
         else:  # an error page says nothing to a client that its status does not say
@@ -293,7 +280,7 @@ class _Conversation:
         found = [pair for pair in outbound(response.raw_headers) if pair[0] not in dropped]
         session = response.headers.get("Mcp-Session-Id", "")
         if session and len(session) <= 1024 and not _NOT_PLAIN.search(session):
-            found.append((SESSION, f"{self._seal(session)}.{session}".encode("ascii")))
+            found.append((SESSION, sealed(session, self._owner()).encode("ascii")))
         return [*found, *_SANDBOX, (b"agentauth-call", str(intent.call_id).encode())]
 
     async def _stream(
@@ -310,8 +297,8 @@ class _Conversation:
         headers += [(b"x-accel-buffering", b"no"), (b"cache-control", b"no-cache, no-transform")]
         self.request.may_end_early = True
         await self.request.start(200, headers)
-        async for event in _events(response, settings.KNOBS.max_body_bytes):
-            passed = _looked_at(event, message, transform, is_listening=is_listening)
+        async for event in events(response, settings.KNOBS.max_body_bytes):
+            passed = looked_at(event, message, transform, is_listening=is_listening)
             if passed is not None:
                 await self.request.write(passed.write(), more=True)
         await self.request.write(b"", more=False)
@@ -320,7 +307,7 @@ class _Conversation:
     async def _transform(self, message: Message, *, is_listening: bool) -> Transform:
         """What is done to a result on its way back: nothing, except to lists of tools and introductions."""
         if message.method in ("initialize", "server/discover"):
-            return _without_what_we_refuse
+            return without_what_we_refuse
         if message.method != "tools/list" and not is_listening:
             return lambda result: result
         now = CallFacts(datetime.now(UTC), self.request.ip)
@@ -361,59 +348,3 @@ def _is_harmless(message: Message) -> bool:
 def _unmapped(facts: Facts) -> Decision:
     stopped = evaluate_protocol(facts)
     return stopped if not stopped.allowed else refuse(Reason.OPERATION_UNMAPPED)
-
-
-def _without_what_we_refuse(result: Any) -> Any:
-    if not isinstance(result, dict) or not isinstance(result.get("capabilities"), dict):
-        return result
-    offered = {name: value for name, value in result["capabilities"].items() if name not in _NOT_OFFERED}
-    return {**result, "capabilities": offered}
-
-
-def _whole_answer(body: bytes, message: Message, transform: Transform) -> bytes:
-    value = _read(body)
-    if not isinstance(value, dict):
-        raise UpstreamProblem(502, "Upstream answered badly", "The upstream's answer is not one JSON-RPC message.")
-    if "method" not in value and value.get("id") != message.id and not (value.get("id") is None and "error" in value):
-        raise UpstreamProblem(502, "Upstream answered badly", "The upstream answered another question.")
-    if "result" not in value:
-        return body
-    return orjson.dumps({**value, "result": transform(value["result"])})
-
-
-def _looked_at(event: Event, message: Message, transform: Transform, *, is_listening: bool) -> Event | None:
-    """The event as it may pass, or None. Events that carry nothing (ids to resume from, keep-alives) pass."""
-    text = event.text()
-    if not text.strip():
-        return event
-    value = _read(text)
-    if not isinstance(value, dict):
-        raise UpstreamProblem(502, "Upstream answered badly", "The upstream's stream is not of JSON-RPC messages.")
-    is_answer = "result" in value or "error" in value
-    if is_answer and not is_listening and value.get("id") != message.id:
-        return None  # an answer to somebody else's question
-    if "result" in value:
-        event.data = [orjson.dumps({**value, "result": transform(value["result"])})]
-    return event
-
-
-def _read(text: bytes) -> Any:
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
-        raise UpstreamProblem(502, "Upstream answered badly", "The upstream's answer is not JSON.") from None
-
-
-async def _events(response: aiohttp.ClientResponse, most: int) -> AsyncIterator[Event]:
-    reader = Reader(most)
-    try:
-        async for piece in pieces(response, patient=True):
-            for event in reader.feed(piece):
-                yield event
-    except TooLong:
-        raise UpstreamProblem(502, "Upstream answered badly", "The upstream sent an event that is too long.") from None
-
-
-@cache
-def _session_key() -> bytes:
-    return hashlib.sha256(b"agentauth mcp session\0" + settings.SECRET_KEY.encode()).digest()

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Any
 
 from agentauth.gateway.calls import Call
 from agentauth.gateway.forward import UpstreamProblem
-from agentauth.gateway.ledger import Intent, Verdict, since
+from agentauth.gateway.intent import Intent, Verdict
 from agentauth.gateway.request import Gone, Request, TooLarge
 from agentauth.gateway.whether import ends_at
 from agentauth.gateway.worker import Worker
@@ -135,7 +136,7 @@ def _finish(worker: Worker, call: Call, done: Done) -> None:
         Action.CALL_FINISHED,
         outcome=done.outcome,
         status=done.status or None,
-        latency_us=since(call.began),
+        latency_us=int((time.perf_counter() - call.began) * 1_000_000),
         details=details,
     )
     worker.ledger.finish(intent.tenant_id, row)

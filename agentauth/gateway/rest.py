@@ -13,7 +13,7 @@ from agentauth.gateway.answers import Headers, Refusal, problem
 from agentauth.gateway.calls import Call
 from agentauth.gateway.forward import BUFFERED, Upload, UpstreamProblem, asking, own_headers, pieces
 from agentauth.gateway.headers import inbound, one, outbound
-from agentauth.gateway.ledger import Intent, Verdict
+from agentauth.gateway.intent import Intent, Verdict
 from agentauth.gateway.passage import Done, pass_through
 from agentauth.gateway.paths import BadPath, Match, write_path
 from agentauth.gateway.request import Request, TooLarge

@@ -10,10 +10,11 @@ from uuid import UUID
 import aiohttp
 import psycopg
 
+from agentauth.gateway.admitting import revoked_of
 from agentauth.gateway.calls import Call, OpenCalls
 from agentauth.gateway.database import make_pool, reading
 from agentauth.gateway.hearing import Hearing
-from agentauth.gateway.ledger import Ledger, revoked_of
+from agentauth.gateway.ledger import Ledger
 from agentauth.gateway.snapshot import Snapshots
 from agentauth.gateway.usage import Usage
 from agentauth.gateway.whether import gather

@@ -167,22 +167,22 @@ def _sign_in_link() -> Cure:
 
 
 def _gateway_proof() -> Cure:
-    from agentauth.gateway import ledger
+    from agentauth.gateway import admitting
 
     every = (
         "WITH asked AS (SELECT %s::uuid AS tenant) SELECT id FROM asked, "
         "unnest(%s::uuid[], %s::bytea[], %s::timestamptz[]) AS one (id, mark, ends) WHERE %s::uuid IS NOT NULL"
     )
-    return _patched((ledger, "_SPEND_PROOFS", every))()
+    return _patched((admitting, "_SPEND_PROOFS", every))()
 
 
 def _approval() -> Cure:
-    from agentauth.gateway import ledger
+    from agentauth.gateway import admitting
 
-    unlocked = ledger._APPROVALS.removesuffix(" FOR UPDATE")
-    assert unlocked != ledger._APPROVALS
+    unlocked = admitting._APPROVALS.removesuffix(" FOR UPDATE")
+    assert unlocked != admitting._APPROVALS
     no_lock = "SELECT 1 WHERE %s::uuid IS NOT NULL AND %s::uuid IS NOT NULL"
-    return _patched((ledger, "_LOCK_GRANT", no_lock), (ledger, "_APPROVALS", unlocked))()
+    return _patched((admitting, "_LOCK_GRANT", no_lock), (admitting, "_APPROVALS", unlocked))()
 
 
 MUTANTS: dict[str, Callable[[], Cure]] = {
