@@ -74,6 +74,11 @@ class AuthorizationRequest:
         """Nobody is sent on from the answer: who asked for it comes and fetches it."""
         return bool(self.device or self.backchannel)
 
+    @property
+    def wants_new_sign_in(self) -> bool:
+        """Or one that is not too old: OpenID Connect Core §3.1.2.1."""
+        return self.max_age is not None or "login" in self.prompt
+
     def as_data(self) -> dict[str, Any]:
         return asdict(self)
 

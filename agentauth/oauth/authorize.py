@@ -42,7 +42,7 @@ from agentauth.oauth.parameters import Parameters, form_text, from_query
 from agentauth.oauth.pushed_requests import claim, is_pushed, parameters_of, spend, used_before
 from agentauth.oauth.redirect_uris import shown_host
 from agentauth.oauth.self_registration import became_another
-from agentauth.oauth.session import browser_mark, require_way_back, to_sign_in
+from agentauth.oauth.session import browser_mark, forget_sign_in, require_way_back, to_sign_in
 from agentauth.oauth.set_up_first import told_to_set_up
 from agentauth.oauth.step_up import sign_in_for, step_up
 from agentauth.oauth.waiting import told_to_wait
@@ -120,10 +120,12 @@ def _answer(
     if user is None or not user.is_active:
         if silent:
             raise LoginRequired("Nobody has signed in here.")
-        return to_sign_in(request)
+        return to_sign_in(request, anew=asked.wants_new_sign_in)
     away = step_up(request, user, asked, silent=silent)
     if away is not None:
         return away
+    sign_in = sign_in_for(request, user, asked)
+    forget_sign_in(request)
     with in_tenant(call.tenant.id):
         if not spend(pushed):
             raise used_before()
@@ -139,7 +141,7 @@ def _answer(
         grant = live_grant(client, resource, member)
         another = bool(asked.login_hint) and asked.login_hint.lower() not in (user.email.lower(), str(member.id))
         if grant is not None and not another and _is_covered(asked, client, scopes, grant):
-            code = write_code(asked, grant, sign_in_for(request, user, asked))
+            code = write_code(asked, grant, sign_in)
             return _leave(request, answer_address(asked.to, call.tenant, [("code", code)]), client)
         if silent:
             raise (
@@ -147,7 +149,16 @@ def _answer(
                 if another
                 else ConsentRequired("Nobody was asked yet.")
             )
-        return show_consent(request, call.tenant, member=member, client=client, asked=asked, scopes=scopes, grant=grant)
+        return show_consent(
+            request,
+            call.tenant,
+            member=member,
+            client=client,
+            asked=asked,
+            scopes=scopes,
+            grant=grant,
+            sign_in=sign_in,
+        )
 
 
 def _is_covered(asked: AuthorizationRequest, client: Agent, scopes: list[Scope], grant: Grant) -> bool:

@@ -15,7 +15,7 @@ from django.test import Client
 
 from tenants.rls import in_tenant
 from tests import cast
-from tests.oauth.browser import Flow, answer_in
+from tests.oauth.browser import Flow, answer_in, form_of
 
 PASSWORD = "the-password-of-matt-1"
 
@@ -190,6 +190,21 @@ def test_a_real_password_makes_an_old_sign_in_fresh(flow: Flow) -> None:
     back = flow.browser.post(away["Location"], {"password": PASSWORD, "next": away["Location"].split("next=")[1]})
     assert back.status_code == 302
     assert time.time() - claims_of(flow.tokens(max_age="300"))["auth_time"] < 30
+
+
+@pytest.mark.parametrize("wanted", [{"prompt": "login"}, {"max_age": "0"}])
+def test_who_signs_in_for_a_request_does_so_once_and_for_that_one_alone(flow: Flow, wanted: dict[str, str]) -> None:
+    """OpenID Connect Core §3.1.2.1: each such request wants a sign-in, the very same one again too."""
+    owns(flow)
+    flow.browser = Client()
+    away = flow.authorize(**wanted)["Location"]
+    assert away.startswith("/account/login/?next=")
+    form = form_of(flow.browser.get(away))
+    back = flow.browser.post(away, form | {"login": flow.house.members["matt"].user.email, "password": PASSWORD})
+    page = flow.browser.get(back["Location"])
+    assert page.status_code == 200 and "code" in answer_in(flow.answer(page))
+    assert flow.authorize(**wanted)["Location"].startswith("/account/reauthenticate/?next=")
+    assert flow.authorize(**wanted)["Location"].startswith("/account/reauthenticate/?next=")  # until it was done
 
 
 def test_the_pages_that_ask_again_are_ours(flow: Flow) -> None:
