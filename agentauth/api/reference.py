@@ -1,8 +1,9 @@
 """What the API says about itself: OpenAPI document, a page that draws it, the list of problems, RFC 9728 metadata."""
 
+from collections.abc import Mapping
 from typing import Any
 
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
@@ -16,9 +17,10 @@ from rest_framework.views import APIView
 
 from agentauth.api.problems import KINDS, not_found
 from agentauth.keys.addresses import issuer, management_url
+from agentauth.oauth.door import open_document
 from agentauth.oauth.dpop import ALGORITHMS
 from agentauth.resources.founding import MANAGEMENT_SCOPES
-from tenants.access import find_tenant
+from tenants.models import Tenant
 
 
 class Document(SpectacularAPIView):
@@ -69,19 +71,15 @@ def problems(request: HttpRequest) -> HttpResponse:
     return render(request, "api/problems.html", {"kinds": KINDS.values()})
 
 
-@require_safe
-def metadata(request: HttpRequest, tenant: str) -> HttpResponse:
+@open_document
+def metadata(tenant: Tenant) -> Mapping[str, Any]:
     """RFC 9728 §3: which authorization server to ask for a token for this API."""
-    here = find_tenant(tenant)
-    if here is None:
-        return JsonResponse({"error": "not_found"}, status=404)
-    body = {
-        "resource": management_url(tenant),
+    return {
+        "resource": management_url(tenant.slug),
         "resource_name": "AgentAuth",
-        "authorization_servers": [issuer(here)],
+        "authorization_servers": [issuer(tenant)],
         "scopes_supported": list(MANAGEMENT_SCOPES),
         "bearer_methods_supported": ["header"],
         "dpop_signing_alg_values_supported": list(ALGORITHMS),
         "dpop_bound_access_tokens_required": False,
     }
-    return JsonResponse(body, headers={"Access-Control-Allow-Origin": "*", "Cache-Control": "max-age=300"})

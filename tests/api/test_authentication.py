@@ -40,6 +40,12 @@ def test_without_a_token_the_answer_says_where_to_get_one(acme):
     assert described["resource"] == management_url(acme.tenant.slug)
     assert described["authorization_servers"] == [issuer(acme.tenant)]
     assert not acme.events("call.refused")
+    path = metadata.removeprefix("http://localhost:8000")
+    preflight = Client().options(path, headers={"Origin": "https://app.example"})
+    assert preflight.status_code == 204 and preflight["Access-Control-Allow-Origin"] == "*"
+    posted = Client(enforce_csrf_checks=True).post(path)
+    assert (posted.status_code, posted["Allow"]) == (405, "GET, HEAD, OPTIONS")  # RFC 9110 §15.5.6
+    assert Client().get(path.replace(f"/{acme.tenant.slug}", "/nobody")).status_code == 404
 
 
 def test_a_good_token_opens_and_the_call_is_on_record(acme):
