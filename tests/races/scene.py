@@ -30,7 +30,7 @@ from tests.stack import Stack
 
 _START_LIMIT = 90.0
 _ONE_LINE = re.compile(r"^(?=\d{4}-\d\d-\d\d )", re.MULTILINE)  # of a log, with what belongs to it
-_TOO_BUSY = " ERROR agentauth.oauth.door the database does not answer\n"
+_TOO_BUSY = "OperationalError: the database does not answer in time"
 
 
 class Scene:
@@ -108,8 +108,8 @@ class Scene:
         found = []
         for name, text in self._logs().items():
             ours = text[self._said_before.get(name, 0) :]
-            wrong = [one for one in _ONE_LINE.split(ours) if "Traceback (most recent" in one and _TOO_BUSY not in one]
-            found += [f"{name}: {one.strip()[-3000:]}" for one in wrong]
+            wrong = [one.strip() for one in _ONE_LINE.split(ours) if "Traceback (most recent" in one]
+            found += [f"{name}: {one[-3000:]}" for one in wrong if not one.endswith(_TOO_BUSY)]
         return found
 
     def _logs(self) -> dict[str, str]:
