@@ -14,10 +14,10 @@ from django.conf import settings
 from django.db import DatabaseError, connections
 
 from agentauth.embedded import machine, paths
+from agentauth.embedded.roles import OLDEST_SERVER
 
 _LEAST_FREE_BYTES = 1024**3
 _MOST_CLOCK_DRIFT = 2.0  # seconds
-_OLDEST_SERVER = 150000
 _LONGEST_WAIT_FOR_PLACE = 30  # seconds until an event has its place in the record
 
 
@@ -102,7 +102,12 @@ def database() -> Finding:
         reason = str(problem).strip().splitlines()[0]
         remedy = "check DATABASE_URL" if settings.KNOBS.database_url else "bin/run"
         return Finding("database", False, reason, remedy)
-    return Finding("database", number >= _OLDEST_SERVER, f"PostgreSQL {version}", "use PostgreSQL 15 or newer")
+    return Finding(
+        "database",
+        number >= OLDEST_SERVER,
+        f"PostgreSQL {version}",
+        f"use PostgreSQL {OLDEST_SERVER // 10000} or newer",
+    )
 
 
 def row_level_security() -> Finding:

@@ -11,7 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from agentauth.embedded import postgres
+from agentauth.embedded import postgres_binaries
 from agentauth.embedded.lifeline import ServerUnavailable, is_alive
 from agentauth.embedded.postgres import Cluster
 
@@ -112,6 +112,6 @@ def test_without_any_postgresql_the_way_out_is_named(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
     monkeypatch.setattr("shutil.which", lambda _name: None)
     monkeypatch.setattr(Path, "glob", lambda *_: iter(()))
-    monkeypatch.setattr(postgres, "_is_musl", lambda: True)
+    monkeypatch.setattr(postgres_binaries, "_is_musl", lambda: True)
     with pytest.raises(ServerUnavailable, match=r"musl.*set DATABASE_URL"):
-        postgres.find_binaries()
+        postgres_binaries.find_binaries()
