@@ -4,11 +4,9 @@ Every slice holds the row's lock and checks that the job is still its own: two w
 whichever of them was delivered twice, stopped for a minute or came back from the dead.
 """
 
-import csv
 import io
 import os
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import file_digest
@@ -24,29 +22,22 @@ from audit.actions import Action
 from audit.checkpoint import NoLogKey, NoteError
 from audit.conditions import Condition, condition
 from audit.export.bundle import Contents, folder_of, pack, remove
+from audit.export.records import ExportFailed, Names, encode, head, leaves_of, names_of, range_of, rows_of
 from audit.identity import origin, signing_key
 from audit.models import Checkpoint, Export
 from audit.query import QueryError
 from audit.record import Actor, record
 from audit.search import count_where
-from audit.verify import COLUMNS, FORMAT, csv_row
+from audit.verify import FORMAT
 from tenants.rls import in_tenant, new_id
 
 SLICE = 5000
-LEAVES_SLICE = 50_000
 STALE = timedelta(seconds=20)  # a heartbeat older than this is a dead worker's
 LIFETIME = timedelta(days=7)
 PATIENCE_SECONDS = 60.0  # for events of the period that have no place yet
 BEAT_SECONDS = 2.0
 VERSION = "0.1.0"
 TASK = Actor.task("export")
-_BOM = b"\xef\xbb\xbf"  # without it, spreadsheets take UTF-8 for something older
-
-Names = dict[str, dict[str, str]]
-
-
-class ExportFailed(Exception):
-    """It cannot be done; the text is for who ordered it."""
 
 
 class NotOurs(Exception):
@@ -134,16 +125,18 @@ class _Job:
                 return
             newest = Checkpoint.objects.filter(tenant_id=self.tenant_id).order_by("-size").first()
             export.tree_size = newest.size if newest else 0
-            first, last, rows = self._range(export)
+            first, last, rows = range_of(self.tenant_id, self.wanted(export), export.tree_size)
             if not export.query and first is not None and last is not None:
                 rows = last - first + 1
             export.first_index, export.end_index = first, None if last is None else last + 1
             export.rows_total, export.rows_done, export.bytes_done, export.last_index = rows, 0, 0, None
             export.heartbeat_at = now()
-            names = orjson.dumps(self._look_up_names(export), option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
+            names = orjson.dumps(
+                names_of(self.tenant_id, self.wanted(export)), option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS
+            )
             _write_synced(self.files.names, names)
-            _write_synced(self.files.data, _head(export.format))
-            export.bytes_done = len(_head(export.format))
+            _write_synced(self.files.data, head(export.format))
+            export.bytes_done = len(head(export.format))
             export.save()
 
     def write_slice(self) -> bool:
@@ -156,8 +149,9 @@ class _Job:
             if start >= export.end_index:
                 return False
             stop = min(start + SLICE, export.end_index)
-            rows = self._rows(export, start, stop)
-            written = _encode(export.format, rows, self.names())
+            wanted = self.wanted(export) if export.query else Condition("true")
+            rows = rows_of(self.tenant_id, wanted, start, stop)
+            written = encode(export.format, rows, self.names())
             with self.files.data.open("r+b") as data:
                 data.truncate(export.bytes_done)  # what a killed worker wrote and could not note any more
                 data.seek(export.bytes_done)
@@ -262,62 +256,6 @@ class _Job:
                 raise ExportFailed(f"{waiting} events of the period have no place in the log yet: no sequencer runs.")
             time.sleep(0.1)
 
-    def _range(self, export: Export) -> tuple[int | None, int | None, int]:
-        wanted = self.wanted(export)
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT min(l.index), max(l.index), count(*) FROM audit_event e"
-                " JOIN audit_leaf l ON l.tenant_id = e.tenant_id AND l.event_id = e.id"
-                f" WHERE l.tenant_id = %s AND l.index < %s AND {wanted.sql}",
-                [self.tenant_id, export.tree_size, *wanted.parameters],
-            )
-            first, last, rows = cursor.fetchone()
-        return first, last, rows
-
-    def _rows(self, export: Export, start: int, stop: int) -> list[tuple[int, str, str]]:
-        """Index, leaf hash and body. The bounds on id let the planner open one month's partition, not all."""
-        wanted = Condition("true") if not export.query else self.wanted(export)
-        places = "FROM audit_leaf WHERE tenant_id = %s AND index >= %s AND index < %s"
-        place: list[Any] = [self.tenant_id, start, stop]
-        with connection.cursor() as cursor:
-            cursor.execute(
-                f"SELECT (SELECT event_id {places} ORDER BY event_id LIMIT 1),"
-                f" (SELECT event_id {places} ORDER BY event_id DESC LIMIT 1)",
-                place * 2,
-            )
-            lowest, highest = cursor.fetchone()
-            cursor.execute(
-                "SELECT l.index, encode(l.hash, 'hex'), e.body FROM audit_leaf l"
-                " JOIN audit_event e ON e.tenant_id = l.tenant_id AND e.id = l.event_id"
-                " WHERE l.tenant_id = %s AND l.index >= %s AND l.index < %s"
-                f" AND e.tenant_id = %s AND e.id BETWEEN %s AND %s AND {wanted.sql} ORDER BY l.index",
-                [*place, self.tenant_id, lowest, highest, *wanted.parameters],
-            )
-            return list(cursor.fetchall())
-
-    def _look_up_names(self, export: Export) -> Names:
-        """Who the ids in these records are called now."""
-        wanted = self.wanted(export)
-        sources = {
-            "agents": ("agent_id", "SELECT n.id, n.name FROM agents_agent n"),
-            "people": (
-                "member_id",
-                "SELECT n.id, u.name || ' <' || u.email || '>' FROM tenants_member n"
-                " JOIN tenants_user u ON u.id = n.user_id",
-            ),
-            "resources": ("resource_id", "SELECT n.id, n.name FROM resources_resource n"),
-        }
-        names: Names = {}
-        with connection.cursor() as cursor:
-            for kind, (column, source) in sources.items():
-                cursor.execute(
-                    f"{source} WHERE n.tenant_id = %s AND n.id IN"
-                    f" (SELECT DISTINCT e.{column} FROM audit_event e WHERE {wanted.sql})",
-                    [self.tenant_id, *wanted.parameters],
-                )
-                names[kind] = {str(key): name for key, name in cursor}
-        return names
-
     def _contents(self, export: Export) -> Contents:
         with connection.cursor() as cursor:
             cursor.execute("SELECT slug, name FROM tenants_tenant WHERE id = %s", [self.tenant_id])
@@ -364,23 +302,9 @@ class _Job:
             data=self.files.data,
             names=self.files.names.read_bytes(),
             note=checkpoint.note if checkpoint else "",
-            leaves=self._leaves(export.tree_size or 0),
+            leaves=leaves_of(self.tenant_id, export.tree_size or 0),
             about=about,
         )
-
-    def _leaves(self, size: int) -> Iterator[bytes]:
-        for start in range(0, size, LEAVES_SLICE):
-            stop = min(start + LEAVES_SLICE, size)
-            with in_tenant(self.tenant_id), connection.cursor() as cursor:
-                cursor.execute(
-                    "SELECT string_agg(hash, ''::bytea ORDER BY index) FROM audit_leaf"
-                    " WHERE tenant_id = %s AND index >= %s AND index < %s",
-                    [self.tenant_id, start, stop],
-                )
-                found = bytes(cursor.fetchone()[0] or b"")
-            if len(found) != 32 * (stop - start):
-                raise ExportFailed(f"The log is damaged: leaves between {start} and {stop - 1} are missing.")
-            yield found
 
     def _record(self, export: Export, action: Action, details: dict[str, Any]) -> None:
         record(
@@ -392,33 +316,6 @@ class _Job:
             subject=str(self.id),
             details=details,
         )
-
-
-def _head(kind: str) -> bytes:
-    return _BOM + ",".join(COLUMNS).encode() + b"\r\n" if kind == Export.Format.CSV else b""
-
-
-def _encode(kind: str, rows: list[tuple[int, str, str]], names: Names) -> bytes:
-    """Records as they stand in the data file; `body` goes in as it was hashed, to the byte."""
-    if kind == Export.Format.CSV:
-        text = io.StringIO(newline="")
-        writer = csv.writer(text)
-        for index, leaf, body in rows:
-            writer.writerow(csv_row(index, leaf, body, _event(body), names))
-        return text.getvalue().encode()
-    return b"".join(
-        b'{"index":%d,"leaf_hash":"%s","event":%s}\n' % (index, leaf.encode(), body.encode())
-        for index, leaf, body in rows
-    )
-
-
-def _event(body: str) -> dict[str, Any]:
-    """Whoever broke a body in the database must not stop the export that would show it."""
-    try:
-        found = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _write_synced(path: Path, data: bytes) -> None:

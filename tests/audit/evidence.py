@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from audit import merkle
 from audit.checkpoint import Head, LogKey
 from audit.export.bundle import Contents, pack
-from audit.export.running import _encode, _head
+from audit.export.records import encode, head
 from audit.verify import FORMAT, MANIFEST_TITLE
 
 ORIGIN = "auth.example/t/acme"
@@ -72,7 +72,7 @@ class Log:
             if self.chosen(index)
         ]
         data = folder / "data"
-        data.write_bytes(_head(self.kind) + _encode(self.kind, rows, NAMES))
+        data.write_bytes(head(self.kind) + encode(self.kind, rows, NAMES))
         about = {
             "format": FORMAT,
             "tenant": {"id": TENANT, "slug": "acme", "name": "Acme"},

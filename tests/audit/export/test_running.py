@@ -19,7 +19,7 @@ from django.utils.timezone import now
 
 from audit import identity, sequencer
 from audit.actions import Action
-from audit.export import running, tasks
+from audit.export import records, running, tasks
 from audit.export.bundle import folder_of
 from audit.export.requesting import NoBundle, NotExportable, estimate, open_bundle, request_export
 from audit.models import Export
@@ -63,7 +63,7 @@ def change(export: Export, **fields: object) -> None:
 @pytest.fixture
 def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "SLICE", 7)
-    monkeypatch.setattr(running, "LEAVES_SLICE", 11)
+    monkeypatch.setattr(records, "LEAVES_SLICE", 11)
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv"])
