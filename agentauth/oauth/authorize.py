@@ -190,6 +190,9 @@ def _client(asked: Parameters, call: Call, user: User | None) -> Agent | None:
     with in_tenant(call.tenant.id):
         known = Agent.objects.filter(tenant=call.tenant, client_id=client_id).first()
         inside = user is not None and _member(call.tenant, user) is not None
+    if known is not None and known.state == Agent.State.RETIRED:  # nobody is sent on to who is gone
+        call.client = known
+        raise InvalidClient("The client is not known.", reason="agent_retired")
     if not looks_like_document(client_id):
         if known is None:
             raise InvalidClient("The client is not known.", reason="unknown_client")

@@ -196,6 +196,8 @@ def _note_use(call: Call, credential: Credential) -> None:
 
 
 def _require_active(client: Agent) -> Agent:
+    if client.state == Agent.State.RETIRED:  # for good: whoever removed itself or expired may register again
+        raise InvalidClient("The client is not known.", reason="agent_retired")
     if not client.is_active:
         raise UnauthorizedClient("This agent is stopped.", reason=f"agent_{_state(client)}")
     return client

@@ -224,7 +224,11 @@ def test_removing_it_ends_its_grants_and_tokens_and_is_for_good(acme: House, min
     answer = mine.ask("delete")
     assert (answer.status_code, answer.content) == (204, b"")  # §2.3
     assert mine.agent.state == "retired"
-    assert flow.refresh(tokens["refresh_token"]).status_code == 400
+    answer = flow.refresh(tokens["refresh_token"])  # what has clients register again
+    assert (answer.status_code, answer.json()["error"]) == (401, "invalid_client")
+    page = flow.authorize(redirect_uri=CALLBACK, scope="rooms:read")
+    assert page.status_code == 400 and "Location" not in page  # nobody is sent on to who is gone
+    assert refusals(acme) == ["agent_retired"] * 2
     with in_tenant(acme.tenant.id):
         assert not mine.agent.grants.filter(ended_at=None).exists()
     (event,) = events_of(acme.tenant.id, "agent.retired")
