@@ -1,19 +1,21 @@
-"""Letting an API check tokens itself, over REST: the secrets of its own server (RFC 7662)."""
+"""Letting an API check tokens itself, over REST: the secrets and keys of its own server (RFC 7662)."""
 
 from typing import Any
 from uuid import UUID
 
+from django.core.exceptions import ValidationError
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from agentauth.api.door import TenantView
-from agentauth.api.problems import not_found
+from agentauth.api.problems import invalid, not_found
 from agentauth.api.reading import Nothing, Strict, Text, body, query
 from agentauth.api.words import Answers
-from agentauth.resources.checking import add_server_credential, client_id_of
+from agentauth.resources.checking import add_server_credential, add_server_key, client_id_of
 from agentauth.resources.models import Resource, ServerCredential
+from tenants.models import Member
 
 
 class ServerCredentialShape(Strict):
@@ -21,10 +23,15 @@ class ServerCredentialShape(Strict):
 
     id = serializers.UUIDField()
     client_id = Text(help_text="The name that goes with the secret.")
-    hint = Text(help_text="The last four characters of the secret.")
+    kind = serializers.ChoiceField(["secret", "key"])
+    hint = Text(help_text="The last four characters of the secret, or of the key's id.")
     created_at = serializers.DateTimeField()
     retired_at = serializers.DateTimeField(allow_null=True)
     last_used_at = serializers.DateTimeField(allow_null=True)
+
+
+class NewServerCredential(Strict):
+    public_jwk = serializers.DictField(required=False, help_text="The public key, if it proves itself with one.")
 
 
 class ServerCredentialsShape(Strict):
@@ -33,7 +40,7 @@ class ServerCredentialsShape(Strict):
 
 class ServerCredentialMadeShape(Strict):
     credential = ServerCredentialShape()
-    secret = Text(help_text="Shown this once.")
+    secret = Text(allow_null=True, help_text="Shown this once; null for a key.")
 
 
 class _Checks(TenantView):
@@ -61,14 +68,15 @@ class TokenChecks(_Checks):
     @extend_schema(
         operation_id="addServerCredential",
         summary="Let an API check tokens itself",
-        description="Two may be live at once, so that a change costs no downtime.",
-        request=Nothing,
+        description="With a new secret, or with a key of its own (private_key_jwt). Two may be live at once, so that "
+        "a change costs no downtime.",
+        request=NewServerCredential,
         responses=Answers(ServerCredentialMadeShape, status=201),
     )
     def post(self, request: Request, resource: UUID) -> Response:
-        body(request, Nothing)
-        found = self.find(resource)
-        credential, secret = add_server_credential(found, by=self.caller.person)
+        said = body(request, NewServerCredential)
+        found, by = self.find(resource), self.caller.person
+        credential, secret = _add(found, said["public_jwk"], by) if said else add_server_credential(found, by=by)
         return Response({"credential": show(credential, found), "secret": secret}, status=201)
 
 
@@ -89,7 +97,15 @@ class RetireTokenCheck(_Checks):
         return Response(show(one, found))
 
 
+def _add(resource: Resource, public_jwk: dict[str, Any], by: Member) -> tuple[ServerCredential, None]:
+    try:
+        return add_server_key(resource, public_jwk, by=by), None
+    except ValidationError as wrong:
+        raise invalid("public_jwk", " ".join(wrong.messages)) from None
+
+
 def show(credential: ServerCredential, resource: Resource) -> dict[str, Any]:
     names = ("hint", "created_at", "retired_at", "last_used_at")
     said = {name: getattr(credential, name) for name in names}
+    said["kind"] = "secret" if credential.public_jwk is None else "key"
     return {"id": str(credential.id), "client_id": client_id_of(resource)} | said

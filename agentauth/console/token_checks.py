@@ -1,4 +1,4 @@
-"""Letting an API check tokens itself: the secrets of its own server. Adding, showing once, retiring."""
+"""Letting an API check tokens itself: the secrets and keys of its own server. Adding, showing once, retiring."""
 
 from uuid import UUID
 
@@ -10,9 +10,10 @@ from django.views.decorators.http import require_GET, require_POST
 
 from agentauth.agents.models import WrongState
 from agentauth.console import once
+from agentauth.console.pasted_key import NotAKey, public_jwk
 from agentauth.console.resources import require_own, to_resource
 from agentauth.keys.addresses import issuer
-from agentauth.resources.checking import add_server_credential, client_id_of
+from agentauth.resources.checking import add_server_credential, add_server_key, client_id_of
 from tenants.access import ADMINS, TenantRequest, tenant_page
 
 
@@ -27,6 +28,18 @@ def server_secret_new(request: TenantRequest, slug: str) -> HttpResponse:
         return to_resource(request, found)
     once.keep(request, found.id, secret)
     return HttpResponseRedirect(reverse("server_secret", args=[request.tenant.slug, found.slug]), status=303)
+
+
+@require_POST
+@tenant_page(roles=ADMINS)
+def server_key_new(request: TenantRequest, slug: str) -> HttpResponse:
+    found = require_own(request, slug)
+    try:
+        add_server_key(found, public_jwk(request.POST.get("key", "")), by=request.member)
+        messages.success(request, "Its server may prove itself with this key from now on.")
+    except (NotAKey, WrongState) as wrong:
+        messages.warning(request, str(wrong))
+    return to_resource(request, found)
 
 
 @require_GET

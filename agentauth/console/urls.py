@@ -124,6 +124,7 @@ resource_pages: Paths = [
     path(f"{TENANT}resources/<slug:slug>/accept/", resources.accept_changes, name="resource_accept"),
     path(f"{TENANT}resources/<slug:slug>/retire/", resources.retire, name="resource_retire"),
     path(f"{TENANT}resources/<slug:slug>/checks/new/", token_checks.server_secret_new, name="server_secret_new"),
+    path(f"{TENANT}resources/<slug:slug>/checks/key/", token_checks.server_key_new, name="server_key_new"),
     path(f"{TENANT}resources/<slug:slug>/checks/secret/", token_checks.server_secret, name="server_secret"),
     path(
         f"{TENANT}resources/<slug:slug>/checks/<uuid:credential_id>/retire/",

@@ -84,22 +84,31 @@ class ServerCredential(TenantOwned):
     """How a resource's own server proves itself when it asks whether a token counts (RFC 7662). It gets no tokens."""
 
     resource = TenantForeignKey(Resource, models.CASCADE, related_name="server_credentials")
-    secret_hash = models.BinaryField(max_length=32)  # SHA-256 of 256 random bits
-    hint = models.CharField(max_length=8)  # the last four characters
+    secret_hash = models.BinaryField(max_length=32, null=True)  # SHA-256 of 256 random bits; or there is a key:
+    public_jwk = models.JSONField(null=True, blank=True)
+    hint = models.CharField(max_length=8)  # the last four characters, of a key those of its id
     created_at = models.DateTimeField(default=now)
     created_by = TenantForeignKey(Member, models.PROTECT, related_name="+", null=True)
     retired_at = models.DateTimeField(null=True, blank=True)
     last_used_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(secret_hash__isnull=True) ^ models.Q(public_jwk__isnull=True),
+                name="a_server_has_a_secret_or_a_key",
+            )
+        ]
 
     @property
     def is_live(self) -> bool:
         return self.retired_at is None
 
     def retire(self, *, by: Member) -> None:
-        """This secret proves nothing any more, from the next question on."""
+        """This secret or key proves nothing any more, from the next question on."""
         with transaction.atomic():
             if self.retired_at is not None:
-                raise WrongState("This secret is already retired.")
+                raise WrongState("This is retired already.")
             self.retired_at = now()
             self.save(update_fields=["retired_at"])
             record(

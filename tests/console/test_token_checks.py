@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
+from jwt.algorithms import ECAlgorithm
 
 from agentauth.resources.models import Resource, ServerCredential
 from tenants.models import secret_hash
@@ -12,6 +14,7 @@ from tenants.rls import set_tenant
 from tests import cast
 from tests.api.tokens import helper_of, robot
 from tests.cast import House, signed_in
+from tests.oauth.proofs import new_key
 
 pytestmark = pytest.mark.django_db
 HERE = "/t/acme/resources/office/"
@@ -30,7 +33,7 @@ def test_the_secret_is_shown_once_and_kept_as_a_hash(acme: House) -> None:
     html = browser.get(answer["Location"]).content.decode()
     (secret,) = set(re.findall(r"aas_[\w-]{43}", html))
     (credential,) = ServerCredential.objects.all()
-    assert bytes(credential.secret_hash) == secret_hash(secret) and str(acme.office.id) in html
+    assert bytes(credential.secret_hash or b"") == secret_hash(secret) and str(acme.office.id) in html
     again = browser.get(answer["Location"])
     assert again.status_code == 410 and secret not in again.content.decode()
     assert f"…{secret[-4:]}" in browser.get(HERE).content.decode()
@@ -49,6 +52,20 @@ def test_a_third_secret_waits_until_one_is_retired(acme: House) -> None:
     assert len(acme.events("resource.credential_retired")) == 1
     browser.post(f"{HERE}checks/new/")
     assert ServerCredential.objects.filter(retired_at=None).count() == 2
+
+
+def test_a_key_of_its_own_takes_the_place_of_a_secret(acme: House) -> None:
+    browser, jwk = signed_in(acme.owner), json.loads(ECAlgorithm.to_jwk(new_key().public_key()))
+    assert "With a key of its own instead" in browser.get(HERE).content.decode()
+    assert browser.post(f"{HERE}checks/key/", {"key": json.dumps(jwk)})["Location"].startswith(HERE)
+    (credential,) = ServerCredential.objects.all()
+    assert credential.secret_hash is None and f"key …{credential.hint}" in browser.get(HERE).content.decode()
+    assert len(acme.events("resource.credential_added")) == 1
+    for wrong in ("", "x", json.dumps(jwk | {"d": "x"}), json.dumps({"kty": "oct", "k": "x"})):
+        assert browser.post(f"{HERE}checks/key/", {"key": wrong}).status_code == 303
+    assert ServerCredential.objects.count() == 1
+    for who in ("matt", "cora"):
+        assert signed_in(acme.members[who]).post(f"{HERE}checks/key/", {"key": json.dumps(jwk)}).status_code == 403
 
 
 def test_nobody_else_may_and_our_own_api_has_none(acme: House) -> None:
@@ -72,7 +89,11 @@ def test_over_rest_it_is_made_listed_and_retired(acme: House) -> None:
     listed = api.get(path)
     assert [one["id"] for one in listed.json()["items"]] == [said["credential"]["id"]]
     assert said["secret"] not in listed.content.decode()
-    assert api.post(path).status_code == 201 and api.post(path).status_code == 409
+    jwk = json.loads(ECAlgorithm.to_jwk(new_key().public_key()))
+    assert api.post(path, {"public_jwk": jwk | {"d": "x"}}).status_code in (400, 422)
+    by_key = api.post(path, {"public_jwk": jwk}).json()
+    assert (by_key["credential"]["kind"], by_key["secret"]) == ("key", None)
+    assert api.post(path).status_code == 409
     retired = api.post(f"{path}/{said['credential']['id']}/retire")
     assert retired.status_code == 200 and retired.json()["retired_at"]
     assert api.post(f"{path}/{said['credential']['id']}/retire").status_code == 409

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+from uuid import uuid4
 
 import jwt
 import pytest
 from django.utils.timezone import now
+from jwt.algorithms import ECAlgorithm
 
 from agentauth.agents.models import WrongState
 from agentauth.keys.models import SigningKey
 from agentauth.keys.signing import public_keys
 from agentauth.oauth import lane_request
+from agentauth.oauth.client_assertion import ASSERTION_TYPE
 from agentauth.oauth.signed_introspection import MEDIA_TYPE, is_wanted
-from agentauth.resources.checking import add_server_credential, client_id_of
+from agentauth.resources.checking import add_server_credential, add_server_key, client_id_of
 from agentauth.resources.models import Resource, ServerCredential
 from agentauth.resources.publishing import demand_bound_tokens
 from tenants.rls import in_tenant
 from tests import cast
 from tests.cast import House, events_of
 from tests.oauth.browser import Flow, basic, register
-from tests.oauth.proofs import Holder
+from tests.oauth.proofs import Holder, new_key
 from tests.oauth.test_possession import redeem, shown
 from tests.oauth.test_self_registration import NATIVE
 
@@ -138,6 +142,50 @@ def test_a_resource_proves_itself_in_the_body_too_and_percent_encoded(flow: Flow
     assert flow.post("introspect", form).json()["active"] is True
     encoded = basic(quote(office.name, safe=""), quote(office.secret, safe="").replace("-", "%2D"))
     assert office.ask(token, Authorization=encoded).json()["active"] is True  # RFC 6749 §2.3.1
+
+
+def signed_by(name: str, flow: Flow, key: Any, **changes: Any) -> dict[str, str]:
+    """Proof by a key of its own, as form fields (RFC 7523 §2.2)."""
+    at = int(now().timestamp())
+    claims = {"iss": name, "sub": name, "aud": flow.issuer, "exp": at + 60, "jti": uuid4().hex} | changes
+    token = jwt.encode({n: v for n, v in claims.items() if v is not None}, key, "ES256")
+    return {"client_assertion_type": ASSERTION_TYPE, "client_assertion": token}
+
+
+def test_a_resource_proves_itself_with_a_key_of_its_own(flow: Flow) -> None:
+    """The metadata offers private_key_jwt here (RFC 8414 §2): to the audience's own server too."""
+    key, token = new_key(), flow.tokens()["access_token"]
+    with in_tenant(flow.house.tenant.id):
+        jwk = json.loads(ECAlgorithm.to_jwk(key.public_key()))
+        credential = add_server_key(flow.house.office, jwk, by=flow.house.owner)
+    name = client_id_of(flow.house.office)
+
+    def ask(proof: dict[str, str]) -> Any:
+        return flow.post("introspect", {"token": token} | proof)
+
+    once = signed_by(name, flow, key)
+    assert ask(once).json()["active"] is True
+    assert ask(signed_by(name, flow, key, aud=f"{flow.issuer}/oauth/introspect")).json()["active"] is True
+    with in_tenant(flow.house.tenant.id):
+        credential.refresh_from_db()
+    assert credential.last_used_at is not None
+    wrong = {
+        "assertion_replayed": once,
+        "assertion_signature": signed_by(name, flow, new_key()),
+        "assertion_audience": signed_by(name, flow, key, aud="https://elsewhere.example"),
+        "assertion_expired": signed_by(name, flow, key, exp=int(now().timestamp()) - 60),
+        "assertion_malformed": signed_by(name, flow, key, jti=None),
+        "assertion_subject": signed_by(name, flow, key, iss=flow.agent.client_id),
+        "wrong_secret": {"client_id": name, "client_secret": "x"},
+    }
+    for reason, proof in wrong.items():
+        answer = ask(proof)
+        assert (answer.status_code, answer.json()["error"]) == (401, "invalid_client"), reason
+        assert refusals(flow.house)[-1] == reason
+    assert flow.post("revoke", {"token": token} | signed_by(name, flow, key)).status_code == 401  # it gets nothing else
+    with in_tenant(flow.house.tenant.id):
+        credential.retire(by=flow.house.owner)
+    assert ask(signed_by(name, flow, key)).status_code == 401
 
 
 @pytest.mark.parametrize("endpoint", ["token", "revoke", "par", "device_authorization"])

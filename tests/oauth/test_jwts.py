@@ -112,6 +112,7 @@ BEHIND: dict[str, str] = {
     "agentauth.oauth.trust.reading": "read by every door of foreign tokens",
     "agentauth.oauth.trust.issuers": "read by every door of foreign tokens",
     "agentauth.oauth.client_authentication": "reads with client_assertion",
+    "agentauth.oauth.resource_server": "reads with client_assertion",
     "agentauth.oauth.remembering": "looks at tokens that were made or verified a moment ago",
     "agentauth.gateway.app": "reads with gateway.who",
 }
