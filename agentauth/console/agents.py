@@ -23,7 +23,7 @@ from agentauth.console.badges import ORDER, Chip, badge, chips, live_grants
 from agentauth.console.frame import polled
 from agentauth.console.quickstart import quickstart
 from agentauth.console.telling import CALLS, tell
-from agentauth.console.wanting import wanted_by
+from agentauth.console.wanting import only_wanted, wanted_by
 from agentauth.grants.leaving import retire_agent
 from agentauth.grants.models import Grant
 from agentauth.oauth.redirect_uris import shown_host
@@ -42,6 +42,7 @@ VIEWS: dict[str, tuple[str, Q]] = {
     "active": ("Active", ACTIVE),
     "suspended": ("Suspended", Q(state=Agent.State.SUSPENDED)),
     "new": ("Seen, not approved", UNAPPROVED),
+    "wanted": ("Wanted", UNAPPROVED),  # by whom somebody wants, below
     "dangerous": ("Dangerous", Q()),  # by its grants, below
     "mine": ("Mine", Q()),  # by its owner, below
     "void": ("Void", Q(state=Agent.State.RETIRED)),
@@ -108,6 +109,8 @@ def _views(request: TenantRequest, everybody: QuerySet[Agent], here: str) -> Ite
 def _in_view(everybody: QuerySet[Agent], view: str, member: Member) -> QuerySet[Agent]:
     if view == "mine":
         return everybody.filter(owner=member)
+    if view == "wanted":
+        return only_wanted(everybody.filter(UNAPPROVED))
     if view == "dangerous":
         live = Grant.objects.filter(tenant_id=member.tenant_id, ended_at=None, expires_at__gt=now())
         risky = live.filter(permissions__scope__risk="dangerous", permissions__mode__in=("always", "ask"))

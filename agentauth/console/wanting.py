@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from uuid import UUID
 
+from django.db.models import Exists, OuterRef, QuerySet
+
 from agentauth.agents.models import Agent
 from agentauth.grants.models import Grant
 from audit.actions import Action
@@ -10,6 +12,13 @@ from audit.models import Event
 from tenants.models import Member, Tenant
 
 _MOST = 2000  # lines of the record that are looked at
+
+
+def only_wanted(found: QuerySet[Agent]) -> QuerySet[Agent]:
+    """Those of `found`, which are few and not approved, that at least one person wants."""
+    here = {"tenant_id": OuterRef("tenant_id"), "agent_id": OuterRef("id")}
+    told = Event.objects.filter(**here, action=Action.AUTHORIZATION_REFUSED, reasons=["approval_first"])
+    return found.filter(Exists(Grant.objects.filter(**here).exclude(member=None)) | Exists(told))
 
 
 def wanted_by(tenant: Tenant, agents: Iterable[Agent]) -> dict[UUID, list[str]]:

@@ -1,12 +1,17 @@
 """Agents in the console: the list, stopping and letting back in, approving, ending a grant."""
 
 import re
+from datetime import timedelta
 
 import pytest
 from django.test import Client
+from django.utils.timezone import now
 
-from agentauth.agents.models import Agent
+from agentauth.agents.models import Agent, actor_of
+from agentauth.grants.granting import give
 from agentauth.resources.models import Operation
+from audit.actions import Action
+from audit.record import record
 from tenants.models import Revocation
 from tests import cast
 
@@ -33,6 +38,26 @@ def test_the_list_pages_through_all_without_losing_or_repeating_one():
     (back,) = re.findall(r'rel="prev" href="([^"]*)"', page)
     page = browser.get(f"/t/acme/agents/{back}").content.decode()
     assert re.findall(r'class="cell-main" href="([^"]*)"', page) == trail[1]
+
+
+def test_those_that_somebody_wants_are_found_among_many_that_came_by_themselves():
+    acme = cast.acme()
+    browser, matt = cast.signed_in(acme.owner), acme.members["matt"]
+    cast.assistant(acme)
+    assert "Nobody waits to be approved" in browser.get("/t/acme/agents/?view=new").content.decode()
+    _, let_in, told_to_wait = [
+        Agent.objects.create(tenant=acme.tenant, name=name, kind="mcp", registration="dynamic", client_id=name)
+        for name in ("Editor", "Planner", "Writer")
+    ]
+    assert "view=wanted" not in browser.get("/t/acme/agents/").content.decode()
+    soon = now() + timedelta(days=1)
+    reads = {acme.scope("rooms:read"): "always"}
+    give(agent=let_in, resource=acme.office, member=matt, by=matt, permissions=reads, expires_at=soon)
+    said = {"decision": "refuse", "reasons": ["approval_first"], "agent_id": told_to_wait.id, "member_id": matt.id}
+    record(Action.AUTHORIZATION_REFUSED, tenant_id=acme.tenant.id, actor=actor_of(matt), **said)
+    assert names(browser.get("/t/acme/agents/?view=new")) == ["Editor", "Planner", "Writer"]
+    page = browser.get("/t/acme/agents/?view=wanted")
+    assert names(page) == ["Planner", "Writer"] and "wanted by Matt Okafor" in page.content.decode()
 
 
 def test_search_finds_by_name_owner_and_purpose():
