@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from agentauth.embedded import paths
+from agentauth.embedded import paths, write_ahead
 from agentauth.embedded.lifeline import ServerUnavailable, die_with_parent, is_alive
 from agentauth.embedded.postgres_binaries import Binaries, find_binaries, reachable_copy
 
@@ -66,6 +66,8 @@ class Cluster:
             self._write_access_rules()
             if not self.is_running():
                 self._start(with_us)
+                if self.durable:
+                    write_ahead.prepare(self.dsn(), self.data)
 
     def stop(self) -> None:
         """Fast shutdown: sessions are ended, what is committed is on disk. Nothing to do is fine."""
@@ -248,13 +250,16 @@ class Cluster:
             "unix_socket_permissions": "0700",
             "cluster_name": "agentauth",
             "max_connections": "200",
+            "shared_buffers": f"{_shared_buffers()}MB",
+            "max_wal_size": "4GB",  # checkpoints by the clock, not by how much is written
+            "min_wal_size": f"{write_ahead.BYTES // 2**20}MB",
             "log_timezone": "UTC",
             "timezone": "UTC",
         }
         if (self._server.bin.parent / "lib" / "pg_stat_statements.so").exists():
             settings["shared_preload_libraries"] = "pg_stat_statements"
         if not self.durable:
-            settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_wal_size": "4GB"}
+            settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
         command = [str(self._server.bin / "postgres"), "-D", str(self.data)]
         for name, value in settings.items():
             command += ["-c", f"{name}={value}"]
@@ -309,6 +314,14 @@ def _looks_like_postgres(pid: int) -> bool:
         return b"postgres" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return not Path("/proc/self").exists()  # no /proc (macOS): believe the file
+
+
+def _shared_buffers() -> int:
+    """In MiB: an eighth of the memory that we may use, at most one GiB. What is not needed is not taken."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with contextlib.suppress(OSError, ValueError):  # no limit, or none that is told
+        memory = min(memory, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return max(128, min(1024, memory // 8 // 2**20))
 
 
 def _may_pass(folder: Path, user: pwd.struct_passwd) -> bool:

@@ -7,16 +7,18 @@ import pwd
 import signal
 import stat
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import psycopg
 import pytest
 
-from agentauth.embedded import postgres_binaries
+from agentauth.embedded import postgres_binaries, write_ahead
 from agentauth.embedded.lifeline import ServerUnavailable, is_alive
 from agentauth.embedded.postgres import Cluster
 
 
-def _one(cluster: Cluster, statement: str) -> object:
+def _one(cluster: Cluster, statement: str) -> Any:
     with psycopg.connect(cluster.dsn(), autocommit=True) as connection:
         row = connection.execute(statement.encode()).fetchone()
     assert row is not None
@@ -33,6 +35,22 @@ def test_it_is_durable_and_listens_on_a_socket_only(cluster: Cluster) -> None:
         "listen_addresses": "",
     }.items():
         assert _one(cluster, f"SELECT current_setting('{setting}')") == value, setting
+
+
+def test_files_of_its_log_are_there_before_they_are_needed_and_made_once(cluster: Cluster) -> None:
+    cluster.ensure()
+    ahead = "SELECT count(*) FROM pg_ls_waldir() WHERE name > pg_walfile_name(pg_current_wal_lsn())"
+    assert _one(cluster, ahead) >= write_ahead.FILES - 2
+    reached = _one(cluster, "SELECT pg_walfile_name(pg_current_wal_lsn())")
+    cluster.stop()
+    cluster.ensure()
+    assert _one(cluster, "SELECT pg_walfile_name(pg_current_wal_lsn())") == reached
+
+
+def test_a_full_disk_is_left_alone(cluster: Cluster) -> None:
+    with mock.patch.object(write_ahead, "_ROOM", 1 << 62):
+        cluster.ensure()
+    assert _one(cluster, "SELECT count(*) FROM pg_ls_waldir()") <= 2
 
 
 def test_only_our_user_may_sign_in_and_only_as_our_roles(cluster: Cluster) -> None:
