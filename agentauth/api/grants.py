@@ -16,7 +16,7 @@ from agentauth.api.door import TenantView
 from agentauth.api.paging import PageQuery, page
 from agentauth.api.problems import invalid, not_found
 from agentauth.api.reading import Nothing, Strict, Text, body, query
-from agentauth.api.words import Answers, EndedShape, PersonShape, person
+from agentauth.api.words import Answers, EndedShape, PersonShape, person, show_ended
 from agentauth.grants.granting import give
 from agentauth.grants.models import Grant, Permission
 from agentauth.resources.models import Resource, Scope
@@ -229,9 +229,7 @@ class RevokeGrant(_Grants):
         body(request, Nothing)
         found = self.find(grant)
         ended = found.revoke(by=self.caller.person)
-        return Response(
-            {"grant": show(found), "ended": {"grants": ended.grants, "tokens": ended.tokens, "at": ended.at}}
-        )
+        return Response({"grant": show(found), "ended": show_ended(ended)})
 
 
 def _permissions(resource: Resource, named: list[dict[str, str]]) -> dict[Scope, str]:

@@ -11,7 +11,7 @@ from rest_framework.response import Response
 
 from agentauth.api.door import TenantView
 from agentauth.api.reading import Nothing, Strict, Text, body, query
-from agentauth.api.words import Answers, EndedShape
+from agentauth.api.words import Answers, EndedShape, show_ended
 from agentauth.keys import rotating
 from agentauth.keys.addresses import issuer
 from agentauth.keys.models import SigningKey
@@ -88,7 +88,7 @@ class WithdrawKeys(TenantView):
     def post(self, request: Request) -> Response:
         body(request, Nothing)
         ended = rotating.distrust(self.tenant.id, by=self.caller.actor)
-        return Response({"grants": ended.grants, "tokens": ended.tokens, "at": ended.at})
+        return Response(show_ended(ended))
 
 
 def show(tenant: Tenant) -> dict[str, Any]:

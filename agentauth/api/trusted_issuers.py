@@ -16,7 +16,7 @@ from agentauth.api.door import TenantView
 from agentauth.api.paging import PageQuery, page
 from agentauth.api.problems import invalid, not_found
 from agentauth.api.reading import Nothing, Strict, Text, body, query
-from agentauth.api.words import Answers, EndedShape
+from agentauth.api.words import Answers, EndedShape, show_ended
 from agentauth.grants.distrusting import remove_issuer, suspend_issuer
 from agentauth.oauth.trust.looking import NotThere, look
 
@@ -178,7 +178,3 @@ class LetTrustedIssuerBack(_TrustedIssuers):
 def show(issuer: TrustedIssuer) -> dict[str, Any]:
     names: list[str] = list(TrustedIssuerShape().get_fields())
     return {name: getattr(issuer, name) for name in names}
-
-
-def show_ended(ended: Any) -> dict[str, Any]:
-    return {"grants": ended.grants, "tokens": ended.tokens, "at": ended.at}

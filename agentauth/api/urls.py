@@ -4,6 +4,7 @@ from django.urls import URLPattern, URLResolver, include, path, re_path
 
 from agentauth.api import (
     agents,
+    credentials,
     events,
     exports,
     grants,
@@ -22,8 +23,8 @@ nouns: list[URLPattern | URLResolver] = [
     path("/agents/<uuid:agent>/let-back", agents.LetAgentBack.as_view()),
     path("/agents/<uuid:agent>/retire", agents.RetireAgent.as_view()),
     path("/agents/<uuid:agent>/approve", agents.ApproveAgent.as_view()),
-    path("/agents/<uuid:agent>/credentials", agents.AgentCredentials.as_view()),
-    path("/agents/<uuid:agent>/credentials/<uuid:credential>/retire", agents.RetireCredential.as_view()),
+    path("/agents/<uuid:agent>/credentials", credentials.AgentCredentials.as_view()),
+    path("/agents/<uuid:agent>/credentials/<uuid:credential>/retire", credentials.RetireCredential.as_view()),
     path("/trusted-issuers", trusted_issuers.TrustedIssuers.as_view()),
     path("/trusted-issuers/<uuid:issuer>", trusted_issuers.OneTrustedIssuer.as_view()),
     path("/trusted-issuers/<uuid:issuer>/suspend", trusted_issuers.SuspendTrustedIssuer.as_view()),

@@ -10,6 +10,7 @@ from agentauth.api.problems import KINDS
 from agentauth.api.reading import Strict, Text
 from agentauth.resources.models import Scope
 from tenants.models import Member
+from tenants.revocation import Ended
 
 
 class FieldErrorShape(Strict):
@@ -42,6 +43,10 @@ class EndedShape(Strict):
     grants = serializers.IntegerField()
     tokens = serializers.IntegerField(help_text="Access tokens that were live and are void now.")
     at = serializers.DateTimeField()
+
+
+def show_ended(ended: Ended) -> dict[str, Any]:
+    return {"grants": ended.grants, "tokens": ended.tokens, "at": ended.at}
 
 
 class ScopesShape(Strict):
