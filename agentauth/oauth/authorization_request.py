@@ -135,7 +135,7 @@ def read_request(asked: Parameters, to: Destination, client: Agent, tenant: Tena
         nonce=_short(asked, "nonce"),
         prompt=prompt,
         max_age=max_age,
-        login_hint=asked.get("login_hint", "")[:254],
+        login_hint=_short(asked, "login_hint"),
         dpop_jkt=_thumbprint(asked),
         acr_values=acr_values,
         authorization_details=details,

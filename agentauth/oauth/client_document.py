@@ -85,4 +85,4 @@ def read(client_id: str) -> tuple[ClientMetadata, float]:
         raise InvalidClient(wrong.description, reason="client_document_malformed") from None
     if document.get("client_id") != client_id:  # §4.1: simple string comparison
         raise InvalidClient("The client document names another client_id.", reason="client_document_of_another")
-    return read_document(document), lifetime(fetched.headers)
+    return read_document(document), lifetime(fetched.headers, usual=0)  # who says nothing may change it any moment

@@ -1,30 +1,30 @@
-"""How long a fetched document may be used (RFC 9111 §4.2), within bounds of ours. Pure."""
+"""How long a fetched document may be used (RFC 9111 §4.2), a day at most. Pure."""
 
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-LEAST, USUAL, MOST = 60.0, 3600.0, 86400.0
+USUAL, MOST = 3600.0, 86400.0
 
 
-def lifetime(headers: Mapping[str, str]) -> float:
-    """Seconds. `no-store` and `no-cache` mean the least, nothing said means an hour; `max-age` counts before `Expires`.
+def lifetime(headers: Mapping[str, str], *, usual: float = USUAL) -> float:
+    """Seconds. `no-store` and `no-cache` mean none, nothing said `usual`; `max-age` counts before `Expires`.
 
-    `headers` has lower-case names.
+    `headers` has lower-case names. Who must not ask too often sees to that.
     """
     said = headers.get("cache-control", "").lower()
     if "no-store" in said or "no-cache" in said:
-        return LEAST
+        return 0.0
     found = re.search(r"(?:^|[,\s])max-age=\"?([0-9]{1,9})", said)
     if found is not None:
         lives = float(found[1])
     elif "expires" in headers:
         lives = _until(headers["expires"], headers.get("date", ""))
     else:
-        return USUAL
+        return usual
     age = headers.get("age", "")
-    return min(max(lives - (float(age) if re.fullmatch("[0-9]{1,9}", age) else 0.0), LEAST), MOST)
+    return min(max(lives - (float(age) if re.fullmatch("[0-9]{1,9}", age) else 0.0), 0.0), MOST)
 
 
 def _until(expires: str, date: str) -> float:

@@ -41,6 +41,7 @@ from tests.oauth.test_par import bring, pushed
         ({"nonce": "n" * 300}, "invalid_request"),
         ({"scope": ["rooms:read", "rooms:book"]}, "invalid_request"),
         ({"login_hint": "x" * 3000}, "invalid_request"),
+        ({"login_hint": "x" * 256}, "invalid_request"),
     ],
 )
 def test_a_wrong_request_goes_back_with_its_error_iss_and_state(

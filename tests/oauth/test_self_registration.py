@@ -311,6 +311,17 @@ def test_a_document_is_kept_while_fresh_and_the_last_good_copy_longer(acme: Hous
     assert len(web.asked) == 2
 
 
+@pytest.mark.parametrize("said", [{}, {"cache_control": "no-store"}, {"cache_control": "max-age=60", "age": "60"}])
+def test_a_document_that_may_not_be_kept_is_read_each_time(acme: House, web: Web, said: dict[str, str]) -> None:
+    """Draft §4.1, RFC 9111 §4.2: what changed there counts at once."""
+    url, one, other = "https://host.example/c", "https://host.example/cb", "https://host.example/other"
+    for callback in (one, other):
+        web.put(url, {"client_id": url, "client_name": "C", "redirect_uris": [callback]}, **said)
+        assert flow_of(acme, url).authorize(redirect_uri=callback, scope="rooms:read").status_code == 200
+    assert flow_of(acme, url).authorize(redirect_uri=one, scope="rooms:read").status_code == 400
+    assert web.asked == [url] * 3
+
+
 def test_a_document_that_became_another_client_is_asked_about_again(acme: House, web: Web) -> None:
     url, callback = "https://host.example/c", "https://host.example/cb"
     document = {"client_id": url, "client_name": "C", "redirect_uris": [callback]}
@@ -319,8 +330,6 @@ def test_a_document_that_became_another_client_is_asked_about_again(acme: House,
     flow.answer(flow.authorize(redirect_uri=callback, scope="rooms:read"))
     assert flow.authorize(redirect_uri=callback, scope="rooms:read").status_code == 303
     web.put(url, document | {"redirect_uris": [callback, "https://other.example/cb"]})
-    with in_tenant(acme.tenant.id):
-        Agent.objects.filter(client_id=url).update(document_fresh_until=now())
     again = flow.authorize(redirect_uri=callback, scope="rooms:read")
     assert again.status_code == 200
     assert flow.answer(again).status_code == 303
