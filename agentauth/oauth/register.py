@@ -18,7 +18,7 @@ from tenants.models import secret_hash
 from tenants.rls import in_tenant
 
 _WINDOW = timedelta(hours=1)
-_PER_ADDRESS = 60
+_PER_ADDRESS = 200  # behind a proxy, or with a client that somebody hosts, many are at one
 _PER_TENANT = 600
 
 
