@@ -5,10 +5,11 @@ The caller has decided already that this key may sign with this algorithm.
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Never
 
 import jwt
 from jwt.algorithms import OKPAlgorithm
+from jwt.utils import base64url_decode
 
 _OLDER = {"Ed25519": "EdDSA"}  # RFC 9864 §2.2: the first is what the second means with a key of that curve
 _BRINGS_OR_WANTS = {"jwk", "jku", "x5u", "x5c", "crit", "b64"}
@@ -20,6 +21,11 @@ for _name in _OLDER:
 def is_plain(header: Mapping[str, Any]) -> bool:
     """Does it bring no key along, nor want what we do not know? Anything else in it is passed over (RFC 7515 §4)."""
     return not _BRINGS_OR_WANTS & set(header)
+
+
+def type_in(header: Mapping[str, Any]) -> str:
+    """`typ` in small letters, empty without one: a type of media whose `application/` may be left out (§4.1.9)."""
+    return str(header.get("typ", "")).lower().removeprefix("application/")
 
 
 def one_name(alg: str) -> str:
@@ -37,7 +43,17 @@ def signed_claims(token: str, key: Any, alg: str) -> dict[str, Any]:
 
     Raises jwt.PyJWTError, ValueError, RecursionError.
     """
-    claims = json.loads(_JWS.decode(token, key, algorithms=[alg]))
+    claims = _read(_JWS.decode(token, key, algorithms=[alg]))
+    _read(base64url_decode(token.partition(".")[0]))
     if not isinstance(claims, dict):
         raise jwt.DecodeError("no claims")
     return claims
+
+
+def _read(text: bytes) -> Any:
+    """JSON in UTF-8 and nothing else (RFC 7519 §7.2): Python takes NaN as well, and other encodings."""
+    return json.loads(text.decode(), parse_constant=_no_json)
+
+
+def _no_json(constant: str) -> Never:
+    raise ValueError(f"{constant} is no JSON")

@@ -7,7 +7,7 @@ from typing import Any, TypeGuard
 import jwt
 
 from agentauth.keys.compact import is_compact
-from agentauth.keys.verifying import is_plain, one_name, public_key, signed_claims
+from agentauth.keys.verifying import is_plain, one_name, public_key, signed_claims, type_in
 from agentauth.oauth.errors import InvalidClient
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
@@ -47,7 +47,7 @@ def header_kid(assertion: str) -> str | None:
         raise InvalidClient("The client assertion is not a JWT.", reason="assertion_malformed") from None
     if not is_plain(header) or header.get("alg") not in ALGORITHMS:
         raise InvalidClient("The client assertion has a header that is not accepted.", reason="assertion_header")
-    if header.get("typ", "JWT") not in ("JWT", "jwt", "client-authentication+jwt"):
+    if "typ" in header and type_in(header) not in ("jwt", "client-authentication+jwt"):
         raise InvalidClient("The client assertion is of another type.", reason="assertion_header")
     kid = header.get("kid")
     return kid if isinstance(kid, str) else None

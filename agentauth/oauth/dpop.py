@@ -19,7 +19,7 @@ from django.conf import settings
 
 from agentauth.keys.compact import is_compact
 from agentauth.keys.signing import thumbprint
-from agentauth.keys.verifying import public_key, signed_claims
+from agentauth.keys.verifying import public_key, signed_claims, type_in
 from agentauth.oauth.errors import InvalidDPoPProof, UseDPoPNonce
 
 ALGORITHMS = ("ES256", "Ed25519", "EdDSA", "PS256", "RS256")  # RFC 9864 §2.2: the second is the third by a plainer name
@@ -107,7 +107,7 @@ def _header(presented: str) -> tuple[dict[str, Any], str]:
     except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
         raise InvalidDPoPProof("Send one DPoP header that holds one JWT.", reason="proof_malformed") from None
     jwk, alg = header.get("jwk"), header.get("alg")
-    if header.get("typ") != "dpop+jwt" or "crit" in header or header.get("b64", True) is not True:
+    if type_in(header) != "dpop+jwt" or "crit" in header or header.get("b64", True) is not True:
         raise InvalidDPoPProof("The proof is of another type: typ is dpop+jwt.", reason="proof_type")
     if alg not in ALGORITHMS:
         raise InvalidDPoPProof(f"The algorithm is one of {', '.join(ALGORITHMS)}.", reason="proof_algorithm")

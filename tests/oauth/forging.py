@@ -65,7 +65,7 @@ def made(good: Good, case: dict[str, Any]) -> str:
             header["jwk"] = header["jwk"] | {"y": header["jwk"]["x"]}
     head = _text(header, case.get("header_text"), case.get("header_more", ""))
     body = _text(claims, case.get("text"), case.get("more", ""))
-    first, second = _part(head), _part(body)
+    first, second = _part(head, case.get("header_in", "utf-8")), _part(body, case.get("claims_in", "utf-8"))
     return _shaped(case.get("shape", ""), first, second, _signature(case, header, key, f"{first}.{second}"))
 
 
@@ -102,8 +102,8 @@ def _text(value: dict[str, Any], instead: str | None, more: str) -> str:
     return json.dumps(value)[:-1] + more + "}" if instead is None else instead
 
 
-def _part(text: str | bytes) -> str:
-    data = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
+def _part(text: str | bytes, encoding: str = "utf-8") -> str:
+    data = text if isinstance(text, bytes) else text.encode(encoding, "surrogatepass")
     return urlsafe_b64encode(data).rstrip(b"=").decode()
 
 

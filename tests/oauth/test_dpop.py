@@ -48,6 +48,12 @@ def test_a_good_proof_names_its_key(alg: str) -> None:
     assert (proof.jkt, proof.alg) == (mine.jkt, alg)
 
 
+@pytest.mark.parametrize("typ", ["application/dpop+jwt", "DPoP+JWT"])
+def test_a_type_is_that_of_a_medium(typ: str) -> None:
+    """RFC 7515 §4.1.9: `application/` may be left out, and may stand there; capitals do not count."""
+    assert read(holder.proof("POST", URL, header={"typ": typ})).jkt == holder.jkt
+
+
 @pytest.mark.parametrize(
     "htu",
     [
@@ -146,7 +152,7 @@ WRONG: dict[str, tuple[Callable[[], str], str]] = {
     "no time": (lambda: wrong(iat=None), "proof_time"),
     "a time that is text": (lambda: wrong(iat=str(int(time.time()))), "proof_time"),
     "a time beyond all": (lambda: wrong(iat=10**400), "proof_time"),
-    "endless": (lambda: wrong(iat=float("inf")), "proof_time"),
+    "endless": (lambda: wrong(iat=float("inf")), "proof_malformed"),
     # §4.2: jti
     "no jti": (lambda: wrong(jti=None), "proof_malformed"),
     "an empty jti": (lambda: wrong(jti=""), "proof_malformed"),

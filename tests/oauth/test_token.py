@@ -297,6 +297,15 @@ def test_an_assertion_proves_the_client_once(keyed: Any) -> None:
     refused(by_key(flow, assertion(flow, key, aud=f"{flow.issuer}/oauth/token")), "invalid_grant")
 
 
+@pytest.mark.parametrize(
+    "typ", ["application/jwt", "Client-Authentication+JWT", "application/client-authentication+jwt"]
+)
+def test_the_type_of_an_assertion_is_that_of_a_medium(keyed: Any, typ: str) -> None:
+    """RFC 7515 §4.1.9: `application/` may be left out, and may stand there; capitals do not count."""
+    flow, key = keyed
+    refused(by_key(flow, assertion(flow, key, header={"typ": typ})), "invalid_grant")
+
+
 @pytest.mark.parametrize("alg", ["EdDSA", "Ed25519"])
 def test_a_key_of_ed25519_signs_under_either_name_of_its_algorithm(acme: cast.House, alg: str) -> None:
     """RFC 9864 §2.2: the second name says plainly what the first means; no key signs with another's algorithm."""
