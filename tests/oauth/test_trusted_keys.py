@@ -126,6 +126,8 @@ def test_the_last_good_copy_is_kept_while_nobody_answers(
         b'{"keys": []}',
         b'{"keys": [{"kty": "oct", "k": "AAAA"}]}',
         b'{"keys": [{"kty": "EC"}]}',
+        b'{"keys": [{"kty": "RSA", "e": "AQAB"}]}',
+        b'{"keys": [{"kty": "RSA", "n": "AQAB"}]}',
         b'{"keys": [5, null, {"kty": ["EC"]}]}',
     ],
 )
@@ -171,6 +173,18 @@ def test_a_key_that_is_too_short_is_none(flow: Flow, idp: Provider, web: Web, tr
     web.put(KEYS, long.jwks)
     keys.forget()
     read(bring(flow, long))
+
+
+def test_of_two_members_of_one_name_the_last_counts(flow: Flow, idp: Provider, web: Web, trust: TrustedIssuer) -> None:
+    """RFC 7517 §4, §5: one of the two ways that are left."""
+    other = Provider(kid="two")
+    web.put(KEYS, f'{{"keys": {json.dumps([other.jwk])}, "keys": {json.dumps([idp.jwk])}}}'.encode())
+    read(bring(flow, idp))
+    refused(flow, bring(flow, other), "assertion_signature")
+    twice = json.dumps(idp.jwk).replace('"kty"', '"kty": "RSA", "kty"')
+    web.put(KEYS, f'{{"keys": [{twice}]}}'.encode())
+    keys.forget()
+    read(bring(flow, idp))
 
 
 def test_what_nobody_knows_is_passed_over(flow: Flow, idp: Provider, web: Web, trust: TrustedIssuer) -> None:
