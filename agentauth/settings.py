@@ -7,6 +7,7 @@ may come from a file named by `…_FILE`. Everything has a default that is safe 
 import os
 import secrets
 from contextlib import suppress
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote, urlsplit
@@ -43,6 +44,9 @@ class Knobs(BaseSettings):
     # Hosts at private addresses that tenants may nevertheless reach, as `host` or `host:port`
     allowed_hosts_outbound: Annotated[list[str], NoDecode] = []
 
+    # Proxies in front of us, as addresses or networks: what they say of who called (X-Forwarded-For) is believed
+    trusted_proxies: Annotated[list[str], NoDecode] = []
+
     # Limits
     max_body_bytes: int = 10 * 1024 * 1024
     upstream_timeout_seconds: float = 30.0
@@ -55,10 +59,15 @@ class Knobs(BaseSettings):
     email_url: str = ""
     email_from: str = "AgentAuth <agentauth@localhost>"
 
-    @field_validator("allowed_hosts_outbound", mode="before")
+    @field_validator("allowed_hosts_outbound", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: list[str]) -> list[str]:
+        return [str(ip_network(one, strict=False)) for one in value]
 
     @field_validator("base_url", "gateway_url")
     @classmethod

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 from django.conf import settings as real
+from pydantic import ValidationError
 
 from agentauth import checks
+from agentauth.settings import Knobs
 
 SAFE = {"base_url": "https://auth.example.com", "gateway_url": "https://gateway.example.com", "database_url": "x"}
 UNSAFE = [
@@ -67,3 +69,21 @@ def test_no_process_starts_on_unsafe_settings(start, tmp_path):
         [sys.executable, *start], cwd=checkout, env=environ, capture_output=True, text=True, check=False
     )
     assert tried.returncode != 0 and "agentauth.E010" in tried.stderr and "https://" in tried.stderr
+
+
+@pytest.mark.parametrize(
+    ("named", "read"),
+    [
+        ("10.0.0.5, 172.18.0.9/16,::1", ["10.0.0.5/32", "172.18.0.0/16", "::1/128"]),
+        ("", []),
+        ("*", None),
+        ("a.b", None),
+    ],
+)
+def test_a_trusted_proxy_is_an_address_or_a_network(monkeypatch, named, read):
+    monkeypatch.setenv("AGENTAUTH_TRUSTED_PROXIES", named)
+    if read is None:
+        with pytest.raises(ValidationError):
+            Knobs()
+    else:
+        assert Knobs().trusted_proxies == read

@@ -28,6 +28,7 @@ def raise_limits() -> None:
 
 def serve(application: Any, **options: Any) -> None:
     """Answer until told to stop. `application` is ASGI, or its name."""
+    from agentauth.settings import KNOBS
     from agentauth.web.protocol import Patience
     from agentauth.web.short import Short
 
@@ -40,7 +41,8 @@ def serve(application: Any, **options: Any) -> None:
         log_config=None,
         log_level="warning",
         access_log=False,
-        proxy_headers=False,
+        proxy_headers=bool(KNOBS.trusted_proxies),
+        forwarded_allow_ips=KNOBS.trusted_proxies,
         server_header=False,
         timeout_keep_alive=IDLE_SECONDS,
         **options,

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from tests.gateway.conftest import Stage
+from tests.gateway.conftest import Door, Stage, environ_for
 
 
 def say(port: int, sent: bytes) -> bytes:
@@ -50,3 +50,16 @@ def test_a_head_without_end_is_refused(stage: Stage) -> None:
     """RFC 6585 §5."""
     sent = b"GET /livez HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 70_000
     assert say(stage.door.port, sent).startswith(b"HTTP/1.1 431 ")
+
+
+def test_only_a_proxy_that_the_operator_named_says_who_called(stage: Stage) -> None:
+    forwarded = [*stage.bearer(), ("X-Forwarded-For", "203.0.113.9, 198.51.100.7")]
+    assert stage.door.call("GET", stage.path("/rooms"), forwarded).status == 200
+    trusting = Door(environ_for(stage.upstream) | {"AGENTAUTH_TRUSTED_PROXIES": "127.0.0.1, 10.0.0.0/8"})
+    try:
+        trusting.await_ready()
+        assert trusting.call("GET", stage.path("/rooms"), forwarded).status == 200
+        assert [one.ip for one in stage.events("call.allowed")] == ["127.0.0.1", "198.51.100.7"]  # not what came first
+        stage.finished(2)
+    finally:
+        trusting.stop()
