@@ -8,7 +8,7 @@ from typing import Any
 
 import jwt
 from django.core.exceptions import ValidationError
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import Max
 from django.utils.timezone import now
 
@@ -68,7 +68,6 @@ def register_agent(
         raise ValidationError({"owner": "The owner must be an active member."})
     usual = [one for one in GRANT_TYPES[Agent.Kind(kind)] if one not in _CONFIDENTIAL or auth_method != "none"]
     agent_id = new_id()
-    number = (tenant.agents.aggregate(last=Max("number"))["last"] or 0) + 1
     agent = Agent(
         id=agent_id,
         tenant=tenant,
@@ -77,7 +76,7 @@ def register_agent(
         purpose=purpose.strip(),
         owner=owner,
         kind=kind,
-        number=number,
+        number=next_number(tenant),
         created_by=by,
         approved_by=by,
         approved_at=now(),
@@ -138,6 +137,13 @@ def set_ping(agent: Agent, url: str, *, by: Member) -> None:
         raise ValidationError({"ping_url": "Use an https address without a fragment."}) from None
     kept = {name: value for name, value in agent.client_metadata.items() if not name.startswith("backchannel_")}
     agent.change(by=by, client_metadata=kept | told)
+
+
+def next_number(tenant: Tenant) -> int:
+    """The number of the next badge, given out once: until the end of the transaction nobody else gets one here."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"badges of {tenant.id}"])
+    return int(tenant.agents.aggregate(last=Max("number"))["last"] or 0) + 1
 
 
 def add_secret(agent: Agent, *, by: Member, expires_at: datetime | None = None) -> tuple[Credential, str]:

@@ -4,10 +4,10 @@ import secrets
 from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.db.models import Max
 from django.utils.timezone import now
 
 from agentauth.agents.models import Agent, Credential
+from agentauth.agents.registering import next_number
 from agentauth.grants.models import Grant
 from agentauth.oauth.client_metadata import ClientMetadata
 from agentauth.oauth.redirect_uris import shown_host
@@ -31,14 +31,13 @@ def admit(
 ) -> Agent:
     """A new agent with no owner and no approval. In the tenant's transaction; if another process was first, its row."""
     agent_id = new_id()
-    number = (Agent.objects.filter(tenant=tenant).aggregate(last=Max("number"))["last"] or 0) + 1
     agent = Agent(
         id=agent_id,
         tenant=tenant,
         client_id=client_id or str(agent_id),
         name=metadata.name,
         kind=Agent.Kind.MCP,
-        number=number,
+        number=next_number(tenant),
         ceiling_risk=tenant.unapproved_ceiling,
         registration=registration,
         **metadata_fields(metadata),

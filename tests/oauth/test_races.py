@@ -15,17 +15,18 @@ import pytest
 from django.core import signing
 from django.db import connections
 
+from agentauth.agents.models import Agent
 from agentauth.keys.signing import sign
-from agentauth.oauth import families, possession
+from agentauth.oauth import families, possession, self_registration
 from agentauth.oauth import token as token_endpoint
 from agentauth.oauth.grants import authorization_code, refresh_token
 from agentauth.oauth.models import AuthorizationCode, RefreshToken, SpentOnce
 from agentauth.oauth.own_token import read_own_token
 from agentauth.oauth.spent import spend_once
-from tenants.models import secret_hash
+from tenants.models import Tenant, secret_hash
 from tenants.rls import in_tenant
-from tests.cast import events_of
-from tests.oauth.browser import Flow, form_of
+from tests.cast import House, events_of
+from tests.oauth.browser import Flow, form_of, register
 from tests.oauth.proofs import Holder
 
 CALLERS = 12
@@ -214,3 +215,27 @@ def test_the_refresh_race_catches_a_missing_lock(public: Flow) -> None:
 def test_the_orphan_race_catches_a_missing_lock(public: Flow) -> None:
     with mock.patch.object(refresh_token, "hold_family", return_value=None):
         assert end_while_rotating(public) == 1
+
+
+def race_registrations(house: House) -> int:
+    """How many numbers were given out to as many as could register at once."""
+    said = {"redirect_uris": ["https://a.example/cb"], "token_endpoint_auth_method": "none"}
+    assert statuses(together(lambda: register(house, said))) == {201: CALLERS}
+    with in_tenant(house.tenant.id):
+        return Agent.objects.filter(registration=Agent.Registration.DYNAMIC).distinct("number").count()
+
+
+def test_each_of_many_who_register_at_once_has_a_number_of_its_own(acme: House) -> None:
+    assert race_registrations(acme) == CALLERS
+
+
+def test_the_race_of_registrations_catches_a_missing_lock(acme: House) -> None:
+    met = threading.Barrier(CALLERS)
+
+    def unlocked(tenant: Tenant) -> int:
+        last = tenant.agents.order_by("-number").values_list("number", flat=True).first() or 0
+        met.wait(30)
+        return last + 1
+
+    with mock.patch.object(self_registration, "next_number", unlocked):
+        assert race_registrations(acme) < CALLERS
