@@ -212,6 +212,20 @@ def test_an_agent_for_itself_that_asks_for_all_there_is_gets_what_was_granted_an
     assert events_of(by_itself.house.tenant.id, "token.refused")[-1].reasons == ["unknown_scope"]
 
 
+def test_in_the_last_second_of_a_grant_no_token_is_issued_that_has_run_out(
+    by_itself: Flow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RFC 6749 §5.1: expires_in is a time to come."""
+    with in_tenant(by_itself.house.tenant.id):
+        ends = live_grant(by_itself.agent, by_itself.house.office, None).expires_at.timestamp()  # type: ignore[union-attr]
+    form = {"grant_type": "client_credentials", "resource": by_itself.resource} | by_itself.proof()
+    monkeypatch.setattr("agentauth.oauth.token.time.time", lambda: ends - 1)
+    assert by_itself.post("token", form).json()["expires_in"] == 1
+    monkeypatch.setattr("agentauth.oauth.token.time.time", lambda: ends)
+    refused(by_itself.post("token", form), "invalid_grant")
+    assert reasons(by_itself) == ["grant_ended"]
+
+
 def test_without_an_admins_grant_there_is_no_token(flow: Flow) -> None:
     refused(flow.post("token", {"grant_type": "client_credentials"} | flow.proof()), "unauthorized_client")
 
