@@ -94,6 +94,13 @@ def trust_issuer(
     return trusted
 
 
+def try_trusting(tenant: Tenant, *, by: Member, **said: Any) -> None:
+    """Complain as `trust_issuer` would, before anybody is asked for keys. Nothing is written, and no lock is held."""
+    with transaction.atomic():
+        trust_issuer(tenant, by=by, **said)
+        transaction.set_rollback(True)
+
+
 def _about_issuer(kind: str, issuer: str) -> str:
     """What is wrong with it, in words; nothing if it is one. Compared as text later, so nothing is tidied here."""
     if kind == Kind.SPIFFE:

@@ -11,7 +11,7 @@ from rest_framework.response import Response
 
 from agentauth.agents.models import RISKS, TrustedIssuer, WrongState
 from agentauth.agents.trusted import ALGORITHMS
-from agentauth.agents.trusting import LONGEST_GRANT, trust_issuer
+from agentauth.agents.trusting import LONGEST_GRANT, trust_issuer, try_trusting
 from agentauth.api.door import TenantView
 from agentauth.api.paging import PageQuery, page
 from agentauth.api.problems import invalid, not_found
@@ -112,11 +112,12 @@ class TrustedIssuers(_TrustedIssuers):
     def post(self, request: Request) -> Response:
         said = body(request, NewTrustedIssuer)
         self.require_person(said["kind"])
-        made = trust_issuer(self.tenant, by=self.caller.person, **said)
-        try:  # after our own complaints, which cost nobody a request; what fails here takes the row back
+        try_trusting(self.tenant, by=self.caller.person, **said)
+        try:  # after our own complaints, which cost nobody a request; nothing is locked meanwhile
             look(**{name: said[name] for name in ("kind", "issuer", "keys_from", "jwks_uri", "jwks")})
         except NotThere as why:
             raise invalid(why.field, str(why)) from None
+        made = trust_issuer(self.tenant, by=self.caller.person, **said)
         headers = {"Location": f"{request._request.path}/{made.id}"}
         return Response(show(made), status=201, headers=headers)
 

@@ -1,18 +1,18 @@
 """Trusted issuers: whose word counts here besides our own, and ending that."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 from uuid import UUID
 
 from django.contrib import messages
 from django.core.exceptions import ValidationError
-from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from agentauth.agents.models import Credential, MemberLink, TrustedIssuer, VouchedGrant, WrongState
-from agentauth.agents.trusting import trust_issuer
+from agentauth.agents.trusting import trust_issuer, try_trusting
 from agentauth.console.handing import HandedOut
 from agentauth.console.templatetags.look import plural
 from agentauth.console.trust_form import GITHUB, TrustForm
@@ -23,6 +23,8 @@ from agentauth.oauth.trust import keys
 from agentauth.oauth.trust.looking import NotThere, Seen, look
 from tenants.access import ADMINS, TenantRequest, tenant_page
 from tenants.revocation import Ended
+
+T = TypeVar("T")
 
 _USUAL = {"kind": "workload", "keys_from": "discovery", "ceiling_risk": "change", "grant_days": 30, "act_order": ""}
 _OF_GITHUB = {"name": "GitHub Actions", "issuer": GITHUB}
@@ -56,27 +58,25 @@ def _ask(request: TenantRequest) -> HttpResponse:
     usual = _USUAL | (_OF_GITHUB if request.GET.get("of") == "github" else {})
     form = TrustForm(request.POST if request.method == "POST" else None, initial=usual)
     if request.method == "POST" and form.is_valid():
-        with transaction.atomic():
-            made = _written(request, form)
-            transaction.set_rollback(True)  # it could be: that was the question
-        if made:
+        _said(request, form, to=try_trusting)
+        if not form.errors:
             return HandedOut(form)
     return _form(request, form)
 
 
 @tenant_page(roles=ADMINS)
 def _trust(request: TenantRequest, form: TrustForm, seen: Seen | None) -> HttpResponse:
-    made = _written(request, form) if seen else None
+    made = _said(request, form, to=trust_issuer) if seen else None
     if seen is None or made is None:
         return _form(request, form)
     messages.success(request, f"{made.name} is trusted from now on. {seen.sentence}")
     return HttpResponseRedirect(_to(request, made), status=303)
 
 
-def _written(request: TenantRequest, form: TrustForm) -> TrustedIssuer | None:
-    """The new row, or None with what is wrong in the form."""
+def _said(request: TenantRequest, form: TrustForm, *, to: Callable[..., T]) -> T | None:
+    """What `to` makes of the form, or None with its complaints at the fields."""
     try:
-        return trust_issuer(request.tenant, by=request.member, **form.said())
+        return to(request.tenant, by=request.member, **form.said())
     except ValidationError as wrong:
         for field, texts in wrong.message_dict.items():
             form.add_error(field if field in form.fields else None, texts)

@@ -93,7 +93,10 @@ def test_what_is_wrong_is_named_and_nothing_is_trusted(acme: House, name: str) -
 
 
 def test_an_issuer_that_cannot_be_reached_is_not_trusted(acme: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[bool] = []
+
     def nowhere(*_: Any, **__: Any) -> Any:
+        written.append(TrustedIssuer.objects.exists())
         raise FetchRefused("10.0.0.1 is in a private network.")
 
     keys.forget()
@@ -105,7 +108,8 @@ def test_an_issuer_that_cannot_be_reached_is_not_trusted(acme: House, monkeypatc
         answer = robot(acme).post("/trusted-issuers", new(**changes))
         assert "private network" in wrong(answer, field)
     set_tenant(acme.tenant.id)
-    assert not TrustedIssuer.objects.exists()
+    assert not TrustedIssuer.objects.exists() and not acme.events("issuer.trusted")
+    assert written == [False, False], "nothing waits to be written, and to be locked, while it is asked"
 
 
 def test_the_same_issuer_is_on_the_list_once(acme: House) -> None:
