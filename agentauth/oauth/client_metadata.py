@@ -1,6 +1,5 @@
 """Client metadata (RFC 7591 §2), as a registration sends it or a client's own document holds it. Pure."""
 
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +8,7 @@ from urllib.parse import urlsplit
 from django.core.exceptions import ValidationError
 
 from agentauth.agents.registering import CIBA, JWT_BEARER, delivery, public_part
+from agentauth.grants.arguments import is_unseen
 from agentauth.oauth.client_assertion import ALGORITHMS as ASSERTION_ALGORITHMS
 from agentauth.oauth.errors import InvalidClientMetadata, InvalidRedirectUri, InvalidScope
 from agentauth.oauth.parameters import scope_names
@@ -131,11 +131,10 @@ def _description(document: Mapping[str, Any], name: str) -> Any:
 
 
 def clean_name(name: Any, uris: list[str]) -> str:
-    """A name as people read it: text without control or direction marks. It proves nothing."""
+    """A name as people read it: no control or direction marks, no letters that show nothing. It proves nothing."""
     if name is not None and not isinstance(name, str):
         raise InvalidClientMetadata("client_name must be text.")
-    # Categories C: control, format (direction and zero-width marks), surrogate, unassigned
-    plain = "".join(c if unicodedata.category(c)[0] != "C" else " " for c in name or "")
+    plain = "".join(" " if is_unseen(c) else c for c in name or "")
     plain = " ".join(plain.split())[:80]
     host = urlsplit(uris[0]).hostname if uris else None
     return plain or f"Unnamed client of {host or 'this computer'}"[:80]

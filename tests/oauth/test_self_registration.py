@@ -162,6 +162,13 @@ def test_a_name_that_tries_to_mislead_is_cleaned(acme: House) -> None:
     assert said["client_name"].isprintable()
 
 
+@pytest.mark.parametrize("blank", ["\u3164", "\u2800\u115f", "\u200b\u3164 \uffa0"])
+def test_a_name_that_shows_nothing_is_none(acme: House, blank: str) -> None:
+    web = {"application_type": "web", "redirect_uris": ["https://a.example/cb"]}
+    said = register(acme, NATIVE | web | {"client_name": blank}).json()
+    assert said["client_name"] == "Unnamed client of a.example"
+
+
 def test_a_tenant_may_close_registration(acme: House) -> None:
     Tenant.objects.filter(pk=acme.tenant.pk).update(open_registration=False)
     assert register(acme, NATIVE).status_code == 403
