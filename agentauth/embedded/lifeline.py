@@ -6,7 +6,9 @@ import contextlib
 import ctypes
 import os
 import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 
@@ -35,3 +37,24 @@ def is_alive(pid: int) -> bool:
     with contextlib.suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     return True
+
+
+def end(
+    pid: int,
+    process: subprocess.Popen[bytes] | None,
+    *,
+    politely: signal.Signals,
+    after: float,
+    firmly: signal.Signals,
+) -> None:
+    """Ask it to stop, and tell it to every `after` seconds; back when it is gone. `process`: where it is our child."""
+    deadline = time.monotonic() + after
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, politely)
+        while is_alive(pid):
+            if process is not None:
+                process.poll()  # reaps it, else it stays as a zombie of ours
+            if time.monotonic() > deadline:
+                os.kill(pid, firmly)
+                deadline += after
+            time.sleep(0.01)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from agentauth.embedded import paths, write_ahead
-from agentauth.embedded.lifeline import ServerUnavailable, die_with_parent, is_alive
+from agentauth.embedded.lifeline import ServerUnavailable, die_with_parent, end, is_alive
 from agentauth.embedded.postgres_binaries import Binaries, find_binaries, reachable_copy
 
 SYSTEM_USER = "agentauth"
@@ -77,15 +77,7 @@ class Cluster:
             pid = self.pid()
             if pid is None:
                 return
-            os.kill(pid, signal.SIGINT)
-            deadline = time.monotonic() + 30
-            while is_alive(pid):
-                if self.process is not None:
-                    self.process.poll()  # reaps it, else it stays as a zombie of ours
-                if time.monotonic() > deadline:
-                    os.kill(pid, signal.SIGQUIT)
-                    deadline += 30
-                time.sleep(0.02)
+            end(pid, self.process, politely=signal.SIGINT, after=30, firmly=signal.SIGQUIT)
             self.process = None
 
     def is_running(self) -> bool:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from agentauth.embedded import paths
-from agentauth.embedded.lifeline import ServerUnavailable, die_with_parent, is_alive
+from agentauth.embedded.lifeline import ServerUnavailable, die_with_parent, end
 
 _START_LIMIT = 20.0
 
@@ -78,16 +78,7 @@ class Server:
             pid = self.pid()
             if pid is None:
                 return
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
-            deadline = time.monotonic() + 5
-            while is_alive(pid):
-                if self.process is not None:
-                    self.process.poll()
-                if time.monotonic() > deadline:
-                    os.kill(pid, signal.SIGKILL)
-                    deadline += 5
-                time.sleep(0.01)
+            end(pid, self.process, politely=signal.SIGTERM, after=5, firmly=signal.SIGKILL)
             self.process = None
 
     def is_running(self) -> bool:
