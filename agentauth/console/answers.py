@@ -309,9 +309,10 @@ def todos(tenant: Tenant, member: Member, *, waiting: int, asking: int) -> list[
                 "credentials",
             )
         )
-    if new := list(Agent.objects.filter(UNAPPROVED, tenant=tenant).order_by("-created_at")[:50]):
-        hosts = sorted({agent.host or "a program that gave no verified host" for agent in new})[:3]
-        words = "1 client introduced itself" if len(new) == 1 else f"{len(new)} clients introduced themselves"
+    new = Agent.objects.filter(UNAPPROVED, tenant=tenant).order_by("-created_at")
+    if number := new.count():
+        hosts = sorted({agent.host or "a program that gave no verified host" for agent in new[:50]})[:3]
+        words = "1 client introduced itself" if number == 1 else f"{number:,} clients introduced themselves"
         found.append(Todo("host", words, f"from {', '.join(hosts)}.", "Look at them", "agents_new"))
     for agent in Agent.objects.filter(OWNERLESS, tenant=tenant).select_related("owner__user")[:5]:
         owner = agent.owner.name if agent.owner else "nobody"

@@ -35,6 +35,7 @@ def home(request: TenantRequest) -> HttpResponse:
         "one": standing == 1,
         "at_work": in_words(six.at_work),
         "hidden": standing - len(rows),
+        "all_needs_shown": not rows or rows[-1].need is None,  # those that need someone stand first
         "log": tell(request.tenant, answers.log(request.tenant, LOG)),
         "todos": todos(request),
     }

@@ -41,6 +41,30 @@ def a_call(house, agent, grant, *, decision="allow", reasons=(), scope="meeting:
     return row[0]
 
 
+def test_a_crowd_of_clients_that_introduced_themselves_is_counted_whole():
+    acme = cast.acme()
+    cast.assistant(acme)
+    agents = [
+        Agent(tenant=acme.tenant, name=f"Editor {n}", kind="mcp", registration="dynamic", client_id=f"editor-{n}")
+        for n in range(60)
+    ]
+    Agent.objects.bulk_create(agents[:5])
+    browser = cast.signed_in(acme.owner)
+    few = browser.get("/t/acme/").content.decode()
+    assert "5 clients introduced themselves" in few and "Not shown" not in few
+    Agent.objects.bulk_create(agents[5:])
+    many = browser.get("/t/acme/").content.decode()
+    assert "60 clients introduced themselves" in many
+    assert "Not shown: 53." in many, "of these most need somebody"
+
+
+def test_those_that_need_nobody_are_left_out_and_counted():
+    acme = cast.acme()
+    for number in range(answers.SHOWN + 2):
+        cast.assistant(acme, name=f"Quiet {number}")
+    assert "Not shown: 2 that need nobody." in cast.signed_in(acme.owner).get("/t/acme/").content.decode()
+
+
 def test_numbers_equal_the_lists_behind_them():
     acme = cast.acme()
     agent = cast.assistant(acme)
