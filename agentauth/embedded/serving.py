@@ -30,19 +30,23 @@ def serve(application: Any, **options: Any) -> None:
     """Answer until told to stop. `application` is ASGI, or its name."""
     from agentauth.settings import KNOBS
     from agentauth.web.protocol import Patience
+    from agentauth.web.proxied import Proxied
     from agentauth.web.short import Short
 
+    quick, proxies = hasattr(application, "at_once"), KNOBS.trusted_proxies
+    if quick and proxies:
+        application, proxies = Proxied(application, proxies), []
     uvicorn.run(
         application,
         loop="uvloop",
-        http=Short if hasattr(application, "at_once") else Patience,
+        http=Short if quick else Patience,
         ws="none",
         lifespan="on",
         log_config=None,
         log_level="warning",
         access_log=False,
-        proxy_headers=bool(KNOBS.trusted_proxies),
-        forwarded_allow_ips=KNOBS.trusted_proxies,
+        proxy_headers=bool(proxies),
+        forwarded_allow_ips=proxies,
         server_header=False,
         timeout_keep_alive=IDLE_SECONDS,
         **options,

@@ -60,7 +60,7 @@ class Application:
 
 @contextmanager
 def serving(
-    application: Wsgi, count: int = 2, http: type[Patience] = Patience, front: type[Application] = Application
+    application: Wsgi, count: int = 2, http: type[Patience] = Patience, front: Callable[[Threads], Any] = Application
 ) -> Iterator[int]:
     """A port behind which `application` answers."""
     behind = Threads(application, count)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from agentauth.web.proxied import Proxied
 from agentauth.web.short import Short
 from tests.web.test_server import CLOSE, Application, connect, echo, say, serving
 
@@ -130,6 +131,26 @@ def test_what_is_not_plain_goes_the_ordinary_way(port: int, request_: bytes, why
 def test_without_a_good_host_nothing_is_asked(port: int) -> None:
     assert say(port, post(b"/now", b"x", b"")).startswith(b"HTTP/1.1 400")
     assert Knowing.last.asked == []
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "ip"),
+    [
+        (b"", b"127.0.0.1"),
+        (b"X-Forwarded-For: 203.0.113.9, 198.51.100.7\r\n", b"198.51.100.7"),
+        (b"X-Forwarded-For: 203.0.113.9\r\nX-Forwarded-For: 198.51.100.7, 127.0.0.1\r\n", b"198.51.100.7"),
+    ],
+)
+def test_a_proxy_that_the_operator_named_says_who_called(forwarded: bytes, ip: bytes) -> None:
+    with serving(echo, http=Short, front=lambda behind: Proxied(Knowing(behind), ["127.0.0.1"])) as port:
+        asks = b"Host: a\r\n" + forwarded
+        bodies = parts(say(port, post(b"/now", b"x", asks) + post(b"/other", b"x", asks) + GOODBYE))
+        assert bodies[0] == b"now x " + ip and b"REMOTE_ADDR=" + ip in bodies[1]
+
+
+def test_nobody_else_says_who_called(port: int) -> None:
+    forwarded = b"Host: a\r\nX-Forwarded-For: 203.0.113.9\r\n"
+    assert parts(say(port, post(b"/now", b"x", forwarded) + GOODBYE))[0] == b"now x 127.0.0.1"
 
 
 def test_who_goes_away_before_the_answer_leaves_nothing_behind(port: int) -> None:
