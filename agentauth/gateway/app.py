@@ -42,6 +42,7 @@ _PLACE = re.compile(rb"/([a-z][a-z0-9-]{1,38}[a-z0-9])/([a-z0-9][a-z0-9-]{0,38})
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _ANYONE = [(b"access-control-allow-origin", b"*")]
 _READING = ("GET", "HEAD", "OPTIONS")
+_ASKED_WITH = b"*, Authorization, Content-Type, DPoP, MCP-Protocol-Version"  # Fetch: a star leaves Authorization out
 
 
 class Gateway:
@@ -228,8 +229,7 @@ class Gateway:
             return answer
         headers = [*_ANYONE, (b"cache-control", b"max-age=60"), (b"x-content-type-options", b"nosniff")]
         if request.method == "OPTIONS":
-            # Fetch §3.3.5: the star alone leaves Authorization out
-            return Answer(204, b"", [*headers, (b"access-control-allow-headers", b"*, Authorization")])
+            return Answer(204, b"", [*headers, (b"access-control-allow-headers", _ASKED_WITH)])
         return json_answer(200, describe(tenant, resource), headers)
 
 
