@@ -219,7 +219,17 @@ def test_the_chain_goes_on_and_is_counted_from_its_beginning(
 @pytest.mark.parametrize("act", [[], "a", {}, {"sub": ""}, {"sub": 5}, {"sub": "a", "act": []}, {"sub": "a", "iss": 5}])
 def test_a_chain_that_is_none_is_refused(act: Any) -> None:
     with pytest.raises(NotGood):
-        actors_before(act, issuer=IDP, reversed_order=False)
+        actors_before(act, issuer=IDP, ours="https://us.example", reversed_order=False)
+
+
+def test_nobody_else_says_under_our_name_that_an_agent_of_ours_has_acted(
+    granted: Flow, idp: Provider, trust: TrustedIssuer
+) -> None:
+    """RFC 8693 §4.1: `iss` and `sub` together name an actor, and we sign what stands in our token."""
+    ours = {"sub": str(granted.agent.id), "iss": us(granted.house)}
+    for act in (ours, {"sub": "first", "act": ours}):
+        refused(granted, exchange(granted, idp.sign(subject(granted.house, act=act))), "act_of_ours")
+    assert not events_of(granted.house.tenant.id, "token.issued")
 
 
 def test_an_actor_token_must_be_ones_own(granted: Flow, idp: Provider, trust: TrustedIssuer) -> None:

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from agentauth.agents.models import Agent, TrustedIssuer
 from agentauth.grants.granting import live_grant
+from agentauth.keys.addresses import issuer as our_issuer
 from agentauth.oauth.actor import require_may_act, require_own_actor
 from agentauth.oauth.authorization_request import PROTOCOL_SCOPES
 from agentauth.oauth.errors import InvalidGrant, InvalidRequest, InvalidTarget
@@ -36,7 +37,10 @@ def prove(asked: Parameters, client: Agent) -> Authority:
         limit = scope_of(claims)
         member = member_of(issuer, claims)
         before = actors_before(
-            claims.get("act"), issuer=issuer.issuer, reversed_order=issuer.act_order == issuer.ActOrder.REVERSED
+            claims.get("act"),
+            issuer=issuer.issuer,
+            ours=our_issuer(client.tenant),
+            reversed_order=issuer.act_order == issuer.ActOrder.REVERSED,
         )
     except NotGood as why:
         raise InvalidRequest(f"The subject_token is not good. {why}", reason=why.reason) from None

@@ -15,6 +15,7 @@ from uuid import UUID
 
 from agentauth.agents.models import Agent, TrustedIssuer
 from agentauth.agents.registering import JWT_BEARER
+from agentauth.keys.addresses import issuer as our_issuer
 from agentauth.oauth.errors import InvalidGrant, InvalidTarget, UnauthorizedClient
 from agentauth.oauth.grants import client_credentials
 from agentauth.oauth.grants.authority import Authority, Delegation
@@ -130,7 +131,10 @@ def _resource(asked: Parameters, client: Agent, claims: dict[str, Any]) -> Resou
 def _actors(issuer: TrustedIssuer, claims: dict[str, Any], sub: str) -> Delegation | None:
     """Who acted before, if the identity provider says so: they stay in the chain."""
     before = actors_before(
-        claims.get("act"), issuer=issuer.issuer, reversed_order=issuer.act_order == issuer.ActOrder.REVERSED
+        claims.get("act"),
+        issuer=issuer.issuer,
+        ours=our_issuer(issuer.tenant),
+        reversed_order=issuer.act_order == issuer.ActOrder.REVERSED,
     )
     if depth(before) >= DEEPEST:
         raise NotGood("chain_too_deep", "The chain of actors is too long.")

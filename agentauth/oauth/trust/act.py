@@ -10,10 +10,11 @@ from agentauth.oauth.trust.reading import NotGood, is_text
 DEEPEST = 5
 
 
-def actors_before(act: Any, *, issuer: str, reversed_order: bool) -> dict[str, Any] | None:
+def actors_before(act: Any, *, issuer: str, ours: str, reversed_order: bool) -> dict[str, Any] | None:
     """The chain as it stands inside the `act` of our token, or None where nobody acted. Raises NotGood.
 
-    An actor without `iss` is one of the token's own issuer's. None is dropped, and none is taken for an agent of ours.
+    An actor without `iss` is one of the token's own issuer's. None is dropped, and none is an agent of ours: that one
+    of them acted, nobody can say under our name (`ours`) but ourselves.
     """
     found: list[dict[str, str]] = []
     while act is not None:
@@ -22,6 +23,8 @@ def actors_before(act: Any, *, issuer: str, reversed_order: bool) -> dict[str, A
         sub, iss = act.get("sub"), act.get("iss", issuer)
         if not is_text(sub) or not is_text(iss, longest=500):
             raise NotGood("act_malformed", "Each actor in act has a sub.")
+        if iss == ours:
+            raise NotGood("act_of_ours", "act names an agent of this issuer, for which only this issuer can speak.")
         found.append({"sub": sub, "iss": iss})
         act = act.get("act")
     if reversed_order:

@@ -217,7 +217,7 @@ def without_end(**said: Any) -> Delegation:
 
 
 def order_forgotten(act: Any, **said: Any) -> dict[str, Any] | None:
-    return actors_before(act, issuer=said["issuer"], reversed_order=False)
+    return actors_before(act, **said | {"reversed_order": False})
 
 
 MUTANTS: dict[str, tuple[str, object, str]] = {
@@ -264,8 +264,8 @@ MUTANTS: dict[str, tuple[str, object, str]] = {
         "the word of a trusted issuer is no grant",
     ),
     "the scope of a foreign token": (
-        f"{FOREIGN}._scope",
-        lambda claims, granted: granted,
+        f"{FOREIGN}._within",
+        lambda limit, granted: granted,
         "a scope of a trusted issuer narrows the grant",
     ),
     "our name in a foreign token": (
@@ -276,7 +276,7 @@ MUTANTS: dict[str, tuple[str, object, str]] = {
     "the times of a foreign token": (
         "agentauth.oauth.trust.reading._require_now",
         lambda *args: None,
-        "an expired token of a trusted issuer is refused",
+        "a token of a trusted issuer that is not good yet is refused",
     ),
     "earlier grants": (
         "agentauth.oauth.own_token.tokens_behind",
