@@ -6,8 +6,7 @@ Time spent on anything else does not count: what a request learned from a slow h
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import psycopg
 from django.http import HttpRequest, HttpResponseBase
@@ -25,15 +24,11 @@ def left() -> float | None:
     return seconds
 
 
-@contextmanager
-def waiting() -> Iterator[float | None]:
-    """What is done in it waits for the database: as long as `left` says, and that much less is left after it."""
-    seconds, begun = left(), time.monotonic()
-    try:
-        yield seconds
-    finally:
-        if seconds is not None:
-            _here.left = max(0.0, seconds - (time.monotonic() - begun))
+def waited_since(begun: float) -> None:
+    """It waited for the database since then, a `time.monotonic()`: so much less is left."""
+    seconds = left()
+    if seconds is not None:
+        _here.left = max(0.0, seconds - (time.monotonic() - begun))
 
 
 class Patience:
@@ -54,14 +49,17 @@ class PatientConnection(psycopg.Connection[tuple[object, ...]]):
     """One whose waiting ends with the request's patience. It is closed then: what it may yet say belongs to nobody."""
 
     def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
-        if timeout is not None:
+        patience = left() if timeout is None else None
+        if patience is None:
             return super().wait(gen, interval, timeout)
+        begun = time.monotonic()
         try:
-            with waiting() as patience:
-                return super().wait(gen, interval, patience)
+            return super().wait(gen, interval, patience)
         except psycopg.errors._WaitTimeout:
             self._leave()
             raise psycopg.OperationalError("the database does not answer in time") from None
+        finally:
+            waited_since(begun)
 
     def _leave(self) -> None:
         try:

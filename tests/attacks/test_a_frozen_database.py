@@ -100,15 +100,19 @@ def test_what_nobody_waits_for_is_cancelled_in_a_server_that_is_well() -> None:
         assert ("active",) not in cursor.fetchall()
 
 
-def test_only_what_is_waited_for_the_database_counts() -> None:
+def test_only_what_is_waited_for_the_database_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     """A host that a tenant named may be slow: what it answered, or that it did not, still goes on record."""
+
+    monkeypatch.setattr(patience, "LIMIT", 1.0)
 
     def view(request: HttpRequest) -> HttpResponse:
         with connection.cursor() as cursor:
-            time.sleep(0.5)  # longer than the limit, somewhere else
-            cursor.execute("SELECT pg_sleep(0.25)")
+            time.sleep(1.1)  # longer than the limit, somewhere else
+            cursor.execute("SELECT pg_sleep(0.1)")
+            left = patience.left()
+            assert left is not None and 0 < left <= 0.9
             with pytest.raises(Exception, match="in time"):
-                cursor.execute("SELECT pg_sleep(0.25)")
+                cursor.execute("SELECT pg_sleep(30)")
         return HttpResponse()
 
     assert patience.Patience(view)(HttpRequest()).status_code == 200
