@@ -59,6 +59,11 @@ def unapproved(tenant: Tenant) -> QuerySet[Agent]:
     return found.exclude(state=Agent.State.RETIRED)
 
 
+def is_answered_for(agent: Agent) -> bool:
+    """Did an admin register it, or approve it since?"""
+    return agent.is_approved or agent.registration == Agent.Registration.ADMIN
+
+
 def waits_for_approval(agent: Agent) -> bool:
     """May it do nothing at all before an admin has answered for it?"""
-    return not agent.is_approved and agent.registration != Agent.Registration.ADMIN and agent.tenant.approval_first
+    return not is_answered_for(agent) and agent.tenant.approval_first

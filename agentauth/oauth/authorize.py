@@ -9,6 +9,7 @@ from django.utils.encoding import iri_to_uri
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 
+from agentauth.agents.introducing import is_answered_for
 from agentauth.agents.models import Agent
 from agentauth.grants.granting import live_grant
 from agentauth.grants.models import Grant
@@ -86,8 +87,8 @@ def authorize(request: HttpRequest, tenant: str) -> HttpResponse:
         return _answer(request, call, client, wanted, user, pushed=pushed)
     except OAuthError as error:
         silent = "none" in asked.get("prompt", "")
-        if user is None and not silent:
-            return to_sign_in(request)  # RFC 9700 §4.11.2: a wrong request sends nobody on who has not signed in
+        if user is None and not silent and not is_answered_for(client):
+            return to_sign_in(request)  # RFC 9700 §4.11.2: anybody may have registered it, and where it leads
         first = _note_refusal(call, error, pushed)
         if isinstance(error, InvalidRequestUri) or not first:  # whoever had its answer gets no second one
             return refused(request, here, error if first else used_before())

@@ -107,6 +107,13 @@ class Patience(HttpToolsProtocol):
         """RFC 9110 §15.5.9, RFC 6585 §5. What was begun for this connection ends with it."""
         if self.transport.is_closing():
             return
-        if self.cycle is None or self.cycle.response_complete:
+        if self._hears_us():
             self.transport.write(STATUS_LINE[status] + b"content-length: 0\r\nconnection: close\r\n\r\n")
         self.transport.close()
+
+    def _hears_us(self) -> bool:
+        """Whether what we say now would be taken for the answer to what is wrong, and not to a request before it."""
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete:
+            return True
+        return cycle.more_body and not cycle.response_started and not self.pipeline

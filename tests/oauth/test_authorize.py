@@ -6,6 +6,7 @@ from urllib.parse import urlencode
 import pytest
 from django.db import transaction
 from django.test import Client
+from django.utils.timezone import now
 
 from agentauth.agents.models import Agent
 from agentauth.resources.models import Resource
@@ -55,8 +56,12 @@ def test_a_wrong_request_goes_back_with_its_error_iss_and_state(
 
 
 @pytest.mark.parametrize("ahead", [False, True])
-def test_a_wrong_request_sends_nobody_on_who_has_not_signed_in(flow: Flow, ahead: bool) -> None:
+def test_a_wrong_request_of_a_client_that_nobody_knows_sends_nobody_on_who_has_not_signed_in(
+    flow: Flow, ahead: bool
+) -> None:
     """RFC 9700 §4.11.2, OAuth 2.1 §7.13.2: else anybody who registers a client makes us send people where they like."""
+    with in_tenant(flow.house.tenant.id):
+        Agent.objects.filter(pk=flow.agent.pk).update(registration=Agent.Registration.DYNAMIC, approved_at=None)
     uri = pushed(flow, scope="rooms:read") if ahead else ""
     with in_tenant(flow.house.tenant.id):
         Agent.objects.filter(pk=flow.agent.pk).update(grant_types=["refresh_token"])
@@ -74,6 +79,17 @@ def test_a_wrong_request_sends_nobody_on_who_has_not_signed_in(flow: Flow, ahead
     assert answer["error"] == "unauthorized_client" and answer["iss"] == flow.issuer
     (event,) = events_of(flow.house.tenant.id, "authorization.refused")
     assert event.reasons == ["grant_not_registered"]
+
+
+@pytest.mark.parametrize("registration", [Agent.Registration.ADMIN, Agent.Registration.DYNAMIC])
+def test_a_wrong_request_of_a_client_that_an_admin_answers_for_goes_back_at_once(flow: Flow, registration: str) -> None:
+    """RFC 9700 §4.11.2: its redirect_uri is trusted."""
+    with in_tenant(flow.house.tenant.id):
+        Agent.objects.filter(pk=flow.agent.pk).update(registration=registration, approved_at=now())
+    flow.browser = Client()
+    answer = answer_in(flow.authorize(scope="nothing:here"))
+    assert (answer["error"], answer["iss"]) == ("invalid_scope", flow.issuer)
+    assert len(events_of(flow.house.tenant.id, "authorization.refused")) == 1
 
 
 def test_a_wrong_request_that_may_show_nothing_is_answered_at_once(flow: Flow) -> None:
