@@ -141,6 +141,6 @@ def _script(one: Contender, run: str, families: str) -> str:
         "next_id": "uuidv7()",
         "jti": f"'{jti}'::uuid",
     }
-    arrays = [f"ARRAY[{value}]" for value in values.values()]
+    arrays = [f"ARRAY[{values[name]}]" for name in statements.ROTATED]
     text = re.sub(r"\$(\d+)", lambda found: arrays[int(found[1]) - 1], statements.PREPARED["rotate"])
     return "\\set n :n + 1\n" + " ".join(text.split()) + ";\n"

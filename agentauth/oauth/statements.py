@@ -116,6 +116,7 @@ next AS (
         auth_time, acr, now(), next_ends, family_ends, jti, '[]', '' FROM sound
 ), {_WRITE}"""
 
+ROTATED = (*_TOLD, *_ASKED, *_ROTATES)  # the values of "rotate", in their order
 PREPARED = {
     "enter": f"SELECT set_config('{TENANT_SETTING}', $1, true)",
     "tell": _TELL,
