@@ -25,13 +25,13 @@ def browser_mark(request: HttpRequest) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def asked_to_sign_in_at(request: HttpRequest, what: str = "") -> int | None:
+def asked_to_sign_in_at(request: HttpRequest, what: str = "") -> float | None:
     """When this browser was last sent to sign in for this very request, in seconds since 1970.
 
     `what` is asked about, where the address does not say that.
     """
     since = (request.session.get(_ASKED) or {}).get(_request_mark(request, what))
-    return since if isinstance(since, int) else None
+    return since if isinstance(since, int | float) else None
 
 
 def forget_sign_in(request: HttpRequest) -> None:
@@ -71,7 +71,7 @@ def _way_back(request: HttpRequest) -> str:
 
 def _note_asked(request: HttpRequest, what: str) -> None:
     asked = dict(list((request.session.get(_ASKED) or {}).items())[-4:])
-    request.session[_ASKED] = asked | {_request_mark(request, what): int(now().timestamp())}
+    request.session[_ASKED] = asked | {_request_mark(request, what): now().timestamp()}
 
 
 def _see(url: str) -> HttpResponseRedirect:
