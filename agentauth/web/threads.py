@@ -10,6 +10,7 @@ import sys
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from io import BytesIO
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any, TypeVar
 from urllib.parse import unquote_to_bytes
@@ -21,6 +22,8 @@ LARGEST_BODY = 512 * 1024  # more than any form of ours; it stays in memory
 LARGEST_DOCUMENT = 10 * 1024 * 1024  # a form with an OpenAPI document in it
 # Where those are taken
 _DOCUMENTS = re.compile(rb"/t/[^/]+/resources/|/operator/catalogue/|/api/v1/tenants/[^/]+/resources")
+# Who refuses a body by its length, unread, in words and on a record of their own
+_REFUSE_BY_LENGTH = re.compile(rb"(/t/[^/]+)?/oauth/")
 _PIECE = 256 * 1024
 _FRAMING = (b"content-length", b"transfer-encoding")  # how it travelled: it is whole now
 _SLOWEST_PIECE = 60.0  # seconds for a client to take one piece of what a thread makes
@@ -96,17 +99,20 @@ class Threads:
             length = await _whole(scope, receive, body, most)
             if length is None:
                 return
-            if length > most:
+            too_large = length > most
+            if too_large and not _REFUSE_BY_LENGTH.match(scope["raw_path"]):
                 await _say(send, 413, b"The request is too large.")
                 return
             body.seek(0)
-            environ = environ_of(scope, body, length)
+            environ = environ_of(scope, BytesIO() if too_large else body, length)
             loop = asyncio.get_running_loop()
             try:
                 answer = await self.run(lambda: _answer(self._application, environ, loop, receive, send))
             except Busy:
                 await _say(send, 503, b"Too many requests are waiting.", (b"retry-after", b"1"))
                 return
+        if too_large:
+            answer.headers.append((b"connection", b"close"))
         if not answer.begun:
             await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
         if isinstance(answer.rest, File):

@@ -402,6 +402,16 @@ def test_events_of_several_tenants_share_a_commit_and_each_is_in_its_own(
     assert "x" not in [event.details.get("jti") for event in events(flows[1])]
 
 
+@pytest.mark.parametrize("endpoint", ["token", "introspect", "revoke", "par"])
+def test_a_body_beyond_all_bounds_is_refused_as_any_that_is_too_large(
+    served: Serving, by_itself: Flow, endpoint: str
+) -> None:
+    answer = ask(served, by_itself.path(endpoint), b"a=" + b"x" * threads.LARGEST_BODY)
+    assert (answer.status, answer.json["error"]) == (413, "invalid_request")
+    assert answer.headers["cache-control"] == "no-store" and answer.headers["connection"] == "close"
+    assert events(by_itself)[-1].reasons == ["body_too_large"]
+
+
 def test_another_tenants_way_in_is_its_own(served: Serving, by_itself: Flow, globex: cast.House) -> None:
     form = token_form(by_itself)
     warmed(served, by_itself.path("token"), form)

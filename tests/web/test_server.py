@@ -23,6 +23,12 @@ from agentauth.web.threads import Environ, Threads
 Wsgi = Callable[[Environ, Callable[..., Any]], Any]
 
 
+class Whole(list[bytes]):
+    """As Django gives an answer that is no stream."""
+
+    streaming = False
+
+
 def echo(environ: Environ, start: Callable[..., Any]) -> Any:
     """Says what it got."""
     body = environ["wsgi.input"].read()
@@ -38,11 +44,11 @@ def echo(environ: Environ, start: Callable[..., Any]) -> Any:
     lines = [f"{name}={environ.get(name, '-')}" for name in names] + [f"length={len(body)}", f"sum={sum(body)}"]
     said = "\n".join(lines).encode("latin-1")
     start("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(said)))])
-    return [said]
+    return Whole([said])
 
 
 class Application:
-    """Threads, and a short way that takes every POST and knows what to say to none."""
+    """Threads, and a short way that takes every POST of a few bytes and knows what to say to none."""
 
     def __init__(self, behind: Threads) -> None:
         self._behind = behind
@@ -52,7 +58,8 @@ class Application:
         await self._behind(scope, receive, send)
 
     def takes(self, method: bytes, target: bytes, headers: Any) -> bool:
-        return method == b"POST"
+        length = dict(headers).get(b"content-length", b"")
+        return method == b"POST" and length.isdigit() and int(length) <= 65536
 
     def at_once(self, target: bytes, headers: Any, body: bytes, ip: str) -> Any:
         self.asked.append(target)
@@ -163,7 +170,7 @@ TAKES_DOCUMENTS = (b"/t/acme/resources/new/api/", b"/operator/catalogue/new/", b
     ("path", "most"),
     [
         *((path, threads.LARGEST_DOCUMENT) for path in TAKES_DOCUMENTS),
-        *((path, threads.LARGEST_BODY) for path in (b"/", b"/t/acme/oauth/token", b"/api/v1/tenants/acme/agents")),
+        *((path, threads.LARGEST_BODY) for path in (b"/", b"/t/acme/agents/", b"/api/v1/tenants/acme/agents")),
     ],
 )
 def test_a_large_body_arrives_whole_and_a_larger_one_is_not_even_awaited(port: int, path: bytes, most: int) -> None:
@@ -174,6 +181,19 @@ def test_a_large_body_arrives_whole_and_a_larger_one_is_not_even_awaited(port: i
     with connect(port) as one:  # who does not say it is heard until it is too much
         one.sendall(head + b"Transfer-Encoding: chunked\r\n\r\n" + b"%x\r\n" % (most + 2) + body + b"x")
         assert one.recv(1000).startswith(b"HTTP/1.1 413 ")
+
+
+@pytest.mark.parametrize("path", [b"/t/acme/oauth/token", b"/oauth/par"])
+def test_an_endpoint_that_refuses_by_length_is_told_how_long_it_was_and_reads_nothing(port: int, path: bytes) -> None:
+    most = threads.LARGEST_BODY
+    head = b"POST " + path + b" HTTP/1.1\r\nHost: a\r\n"
+    for framed in (
+        b"Content-Length: %d\r\n\r\n" % (most + 1),
+        b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % (most + 2) + b"x" * (most + 1),
+    ):
+        said = say(port, head + framed)  # it ends the connection: nobody waits for the rest
+        assert b"CONTENT_LENGTH=%d\n" % (most + 1) in said and b"\nlength=0\n" in said
+        assert b"\r\nconnection: close\r\n" in said
 
 
 def test_those_who_take_documents_are_the_real_ones() -> None:
